@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-
 Thinking = Literal["hybrid", "instruct", "thinking"]
 """hybrid: can switch; instruct: never thinks (Instruct-2507); thinking: always thinks."""
 
