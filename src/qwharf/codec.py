@@ -1,4 +1,4 @@
-"""Nouns to JSON and back, by their type hints: for the state database, the daemon's API, ``--json``.
+"""Nouns to JSON and back, by their type hints: for the state database, the API and ``--json``.
 
 Only what :mod:`qwharf.types` uses is supported: frozen dataclasses, tuples, mappings, unions with
 ``None``, literals, paths, frozensets. Unknown keys are refused, so a typo or a newer writer is
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def encode(value: Any) -> Any:
-    """``value`` as JSON-able data; a :class:`Format` becomes its ``container:quantization`` text."""
+    """``value`` as JSON-able data; a :class:`Format` becomes ``container:quantization``."""
     if isinstance(value, Format):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

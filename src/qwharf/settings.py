@@ -1,4 +1,4 @@
-"""Where things lie and where the daemon listens: environment first, then the platform's defaults."""
+"""Where things lie and where the daemon listens: the environment first, then defaults."""
 
 from __future__ import annotations
 
