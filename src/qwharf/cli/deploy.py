@@ -1,0 +1,294 @@
+"""``up``, ``down``, ``ps`` and ``logs``: deployments from start to end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qwharf import pipeline, settings
+from qwharf.cli.observer import TerminalObserver
+from qwharf.cli.options import (
+    complete_deployments,
+    format_option,
+    model_argument,
+    name_argument,
+    with_output,
+)
+from qwharf.cli.output import Output
+from qwharf.cli.text import ago, count, gb, gib, tokens
+from qwharf.daemon.client import DaemonClient
+from qwharf.errors import UnknownDeployment
+from qwharf.fit import Wishes
+from qwharf.formats.names import parse_format
+from qwharf.types import Deployment, Plan
+
+PLATFORM_HELP = "Where to run it; without it, the best that fits."
+
+
+@click.command()
+@model_argument
+@click.option("--platform", metavar="P", help=PLATFORM_HELP)
+@format_option
+@click.option(
+    "--context",
+    "context",
+    type=click.IntRange(min=256),
+    metavar="N",
+    help="Tokens of context that each request can use.",
+)
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Requests served at once, each with the full context.",
+)
+@click.option(
+    "--kv-cache",
+    "kv_cache",
+    type=click.Choice(["f16", "bf16", "q8_0", "q4_0"]),
+    help="Type of the KV cache.",
+)
+@click.option("--name", help="Name of the deployment; default: made from the model's.")
+@click.option(
+    "--from",
+    "hub",
+    type=click.Choice(["hf", "modelscope"]),
+    default="hf",
+    show_default=True,
+    help="Hub to fetch missing weights from.",
+)
+@click.option("--dry-run", is_flag=True, help="Print plan, bytes and engine command; do nothing.")
+@with_output
+def up(
+    model: str,
+    platform: str | None,
+    format_text: str | None,
+    context: int | None,
+    parallel: int,
+    kv_cache: Any,
+    name: str | None,
+    hub: Any,
+    dry_run: bool,
+    out: Output,
+) -> None:
+    """Deploy MODEL and prove that it behaves like Qwen3.
+
+    MODEL is a name such as qwen3:8b or Qwen/Qwen3-8B-AWQ, a checkpoint folder, or a .gguf file.
+
+    \b
+    Examples:
+      qwharf up pocket
+      qwharf up qwen3:8b --format gguf:q4_k_m --context 16384
+      qwharf up ./my-finetune --name mine
+      qwharf up qwen3:30b-a3b --dry-run
+
+    Exit codes: 0 deployed and proven; 10 deployed, but a check failed; others: docs/cli.md.
+    """
+    config = settings.load()
+    request = pipeline.Request(
+        model=model,
+        name=name,
+        hub=hub,
+        wishes=Wishes(
+            platform=platform,
+            format=parse_format(format_text) if format_text else None,
+            context_tokens=context,
+            parallel=parallel,
+            kv_cache_type=kv_cache,
+        ),
+    )
+    if dry_run:
+        preview(request, config, out)
+        return
+    outcome = deploy_and_show(request, config, out)
+    out.data(
+        {
+            "deployment": outcome.deployment,
+            "plan": outcome.plan,
+            "artifact": outcome.artifact,
+            "report": outcome.report,
+        },
+        next_steps(outcome.deployment),
+    )
+
+
+def deploy_and_show(
+    request: pipeline.Request, config: settings.Settings, out: Output
+) -> pipeline.Outcome:
+    """Run the pipeline, showing each step."""
+    with out.progress() as bar:
+        outcome = pipeline.up(request, config, TerminalObserver(out, bar))
+    states = [c.status for c in outcome.report.checks]
+    skipped = f", {states.count('skip')} did not apply" if "skip" in states else ""
+    out.step("proven", f"{count(states.count('pass'), 'check')} passed{skipped}")
+    return outcome
+
+
+def program() -> str:
+    """How the user can call us again: ``qwharf`` when it is on the PATH, else where it lies."""
+    here = Path(sys.argv[0])
+    found = shutil.which("qwharf")
+    if found is not None and (here.name != "qwharf" or Path(found).resolve() == here.resolve()):
+        return "qwharf"
+    if here.name != "qwharf":
+        return "python -m qwharf"
+    return os.path.relpath(here) if here.is_relative_to(Path.cwd()) else str(here)
+
+
+def next_steps(deployment: Deployment) -> str:
+    """What to do with a fresh deployment: endpoint, curl, chat, stop."""
+    name, me = deployment.spec.name, program()
+    rows = [
+        (f"{me} chat {name}", "talk to it"),
+        (f"{me} ps", "see what runs"),
+        (f"{me} down {name}", "stop it"),
+        (f"{me} down --daemon", "stop everything"),
+    ]
+    width = max(len(command) for command, _ in rows)
+    return (
+        f"\n`{name}` answers at {deployment.base_url}\n\n"
+        f"  curl {deployment.base_url}/chat/completions -H 'content-type: application/json' \\\n"
+        f'    -d \'{{"model": "{name}", "messages": '
+        f'[{{"role": "user", "content": "What is 2+2?"}}]}}\'\n\n'
+        + "\n".join(f"  {command:<{width}}   {what}" for command, what in rows)
+    )
+
+
+def preview(request: pipeline.Request, config: settings.Settings, out: Output) -> None:
+    """``--dry-run``: what would happen, in numbers; touches nothing."""
+    from qwharf import hardware
+
+    plan = pipeline.plan(request, hardware.detect(config.data_dir))
+    origin = pipeline.source(plan.model, plan.format, config, request.hub)
+    suffix = "model.gguf" if plan.format.container == "gguf" else ""
+    at = (
+        Path(origin.where) if origin.kind == "store" else config.store_dir / "artifacts/ID" / suffix
+    )
+    spec = pipeline.specify(plan, "", at, request.name)
+    launch = pipeline.launch_of(spec)
+    shown = " ".join(launch.argv)
+    environment = "".join(f"{k}={v} " for k, v in sorted(launch.env.items()))
+    size = {"store": "in the store already", "disk": "on this disk"}.get(
+        origin.kind, f"{gb(origin.download_bytes)} to fetch"
+    )
+    converts = (
+        f"\nconvert   {origin.format} to {plan.format}" if origin.converts_to(plan.format) else ""
+    )
+    out.data(
+        {
+            "plan": plan,
+            "source": {
+                "kind": origin.kind,
+                "where": origin.where,
+                "format": origin.format,
+                "download_bytes": origin.download_bytes,
+                "converts": origin.converts_to(plan.format),
+            },
+            "spec": spec,
+            "launch": launch,
+            "memory_bytes": plan.memory_bytes(),
+        },
+        f"plan      {pipeline.describe(plan)}\n"
+        + "".join(f"          {reason}\n" for reason in plan.reasons)
+        + memory_sum(plan, out)
+        + f"\nget       {origin.where} ({size}){converts}"
+        + f"\nrun       {environment}{shown}"
+        + "\nverify    the Qwen3 contract",
+    )
+
+
+def memory_sum(plan: Plan, out: Output) -> str:
+    """The memory of a plan, line by line, with its total."""
+    rows = [[x.label, gib(x.size_bytes), x.where, x.formula] for x in plan.memory]
+    rows.append(["sum", gib(plan.memory_bytes()), "", ""])
+    table = out.table(["memory", "size", "where", "how"], rows, right={"size"})
+    return "\n".join(f"  {line}" for line in table.splitlines())
+
+
+@click.command()
+@click.argument("names", nargs=-1, shell_complete=complete_deployments)
+@click.option("--all", "everything", is_flag=True, help="Stop all deployments.")
+@click.option("--daemon", is_flag=True, help="Stop everything, the daemon too.")
+@with_output
+def down(names: tuple[str, ...], everything: bool, daemon: bool, out: Output) -> None:
+    """Stop deployments by NAME. Weights stay in the store."""
+    client = DaemonClient(settings.load())
+    if not names and not everything and not daemon:
+        raise click.UsageError("Name a deployment, or say --all.")
+    running = [d.spec.name for d in client.list()] if client.is_running() else []
+    if not client.is_running() and names:
+        raise UnknownDeployment(names[0], found="no daemon running", hint="`qwharf ps`")
+    stopped = list(names) if names else running
+    for name in stopped:
+        client.remove(name)
+        out.step("down", f"`{name}` stopped")
+    if daemon and client.is_running():
+        client.shutdown()
+        out.step("down", "the daemon stopped")
+    out.data({"stopped": stopped, "daemon_stopped": daemon})
+
+
+@click.command()
+@with_output
+def ps(out: Output) -> None:
+    """List deployments: state, size, context, address."""
+    client = DaemonClient(settings.load())
+    deployments = client.list() if client.is_running() else []
+    rows = [
+        [
+            d.spec.name,
+            d.spec.model,
+            d.spec.format,
+            d.spec.platform,
+            d.state,
+            {"pass": "yes", "fail": "NO"}.get(d.verified or "", "-"),
+            tokens(d.spec.context_tokens),
+            gib(d.rss_bytes) if d.rss_bytes else "-",
+            d.pid,
+            ago(d.ready_at),
+            d.base_url,
+        ]
+        for d in deployments
+    ]
+    human = out.table(
+        [
+            "name",
+            "model",
+            "format",
+            "platform",
+            "state",
+            "proven",
+            "context",
+            "memory",
+            "pid",
+            "up for",
+            "address",
+        ],
+        rows,
+        right={"context", "memory", "pid"},
+    )
+    out.data(deployments, human if rows else "Nothing is deployed. Try: qwharf up pocket")
+
+
+@click.command()
+@name_argument
+@click.option(
+    "-n",
+    "--tail",
+    type=click.IntRange(min=0),
+    default=200,
+    show_default=True,
+    help="Lines to show from the end.",
+)
+@click.option("-f", "--follow", is_flag=True, help="Go on as new lines come.")
+@with_output
+def logs(name: str, tail: int, follow: bool, out: Output) -> None:
+    """Show what the engine of NAME said."""
+    for line in DaemonClient(settings.load()).logs(name, tail=tail, follow=follow):
+        out.line({"line": line}, line)

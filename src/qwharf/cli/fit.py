@@ -1,0 +1,151 @@
+"""``fit``: what runs on this machine, by arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qwharf import catalog, hardware, settings
+from qwharf import fit as fitting
+from qwharf.cli.deploy import memory_sum
+from qwharf.cli.options import complete_models, format_option, with_output
+from qwharf.cli.output import Output
+from qwharf.cli.text import gib, tokens
+from qwharf.fit import Wishes
+from qwharf.formats.names import parse_format
+from qwharf.types import Hardware, Plan
+
+
+@click.command()
+@click.argument("model", required=False, shell_complete=complete_models)
+@click.option(
+    "--hardware",
+    "spec",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Plan for the machine in this TOML file (docs/hardware.md).",
+)
+@click.option("--platform", metavar="P", help="Only this platform.")
+@format_option
+@click.option(
+    "--context",
+    type=click.IntRange(min=256),
+    metavar="N",
+    help="Require this many tokens of context.",
+)
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Requests served at once, each with the full context.",
+)
+@click.option(
+    "--kv-cache",
+    "kv_cache",
+    type=click.Choice(["f16", "bf16", "q8_0", "q4_0"]),
+    help="Type of the KV cache.",
+)
+@click.option("--all", "everything", is_flag=True, help="Show every fit, not the best per model.")
+@with_output
+def fit(
+    model: str | None,
+    spec: Path | None,
+    platform: str | None,
+    format_text: str | None,
+    context: int | None,
+    parallel: int,
+    kv_cache: Any,
+    everything: bool,
+    out: Output,
+) -> None:
+    """Show what fits, best first: every model, format and platform with its largest context.
+
+    With MODEL, show its memory line by line.
+
+    \b
+    Examples:
+      qwharf fit
+      qwharf fit qwen3:8b --context 32768
+      qwharf fit --hardware server.toml --platform vllm
+    """
+    machine = hardware.load_spec(spec) if spec else hardware.detect(settings.load().data_dir)
+    wishes = Wishes(
+        platform=platform,
+        format=parse_format(format_text) if format_text else None,
+        context_tokens=context,
+        parallel=parallel,
+        kv_cache_type=kv_cache,
+    )
+    if model is not None:
+        one(model, machine, wishes, out)
+        return
+    plans = fitting.plans(catalog.models(), machine, wishes)
+    shown = plans if everything else best_per_model(plans)
+    rows = [
+        [
+            p.model.name,
+            p.format,
+            p.platform,
+            tokens(p.context_tokens),
+            p.kv_cache_type,
+            gib(p.memory_bytes("host")),
+            gib(p.memory_bytes("gpu")) if machine.gpus else None,
+            p.reasons[0] if p.reasons else "",
+        ]
+        for p in shown
+    ]
+    out.note(describe_machine(machine) + "\n")
+    out.data(
+        {"hardware": machine, "plans": shown},
+        out.table(
+            ["model", "format", "platform", "context", "KV", "memory", "GPU memory", "why"],
+            rows,
+            right={"context", "memory", "GPU memory"},
+        )
+        if rows
+        else "Nothing fits: not even the smallest model at 256 tokens.",
+    )
+    if not everything and len(plans) > len(shown):
+        out.note(f"\n{len(plans) - len(shown)} more with --all; the sum for one: qwharf fit MODEL")
+
+
+def one(name: str, machine: Hardware, wishes: Wishes, out: Output) -> None:
+    """The sum for one model, line by line."""
+    from dataclasses import replace
+
+    resolved = catalog.resolve(name)
+    if wishes.format is None and resolved.format is not None:
+        wishes = replace(wishes, format=resolved.format)
+    plan = fitting.choose(resolved.model, machine, wishes)
+    out.note(describe_machine(machine) + "\n")
+    out.data(
+        {"hardware": machine, "plan": plan, "memory_bytes": plan.memory_bytes()},
+        f"{plan.model.title} as {plan.format} on {plan.platform}, "
+        f"{tokens(plan.context_tokens)} tokens of context, KV cache {plan.kv_cache_type}\n\n"
+        + memory_sum(plan, out)
+        + "".join(f"\n  - {reason}" for reason in plan.reasons),
+    )
+
+
+def best_per_model(plans: Sequence[Plan]) -> list[Plan]:
+    """The first plan of each model, in the order given."""
+    first: dict[str, Plan] = {}
+    for plan in plans:
+        first.setdefault(plan.model.name, plan)
+    return list(first.values())
+
+
+def describe_machine(machine: Hardware) -> str:
+    """``Linux x86_64, 2 cores, 21.4 of 23.0 GiB free, no GPU``."""
+    gpus = ", ".join(f"{g.name} {gib(g.memory_total_bytes)}" for g in machine.gpus) or "no GPU"
+    cores = machine.cpu.usable_cores
+    return (
+        f"{machine.source}: {machine.system} {machine.cpu.machine}, "
+        f"{'?' if cores is None else f'{cores:g}'} cores, "
+        f"{gib(machine.memory_available_bytes)} of {gib(machine.memory_total_bytes)} memory free, "
+        f"{gpus}"
+    )

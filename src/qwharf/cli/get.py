@@ -1,0 +1,127 @@
+"""``pull`` and ``convert``: weights into the store, and from one format to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qwharf import catalog, pipeline, settings
+from qwharf.artifacts.store import Store
+from qwharf.cli.observer import TerminalObserver
+from qwharf.cli.options import format_option, model_argument, with_output
+from qwharf.cli.output import Output
+from qwharf.cli.text import count, gb
+from qwharf.errors import FormatUnavailable
+from qwharf.formats.names import parse_format
+from qwharf.types import Artifact, Format
+
+
+@click.command()
+@model_argument
+@format_option
+@click.option(
+    "--from",
+    "hub",
+    type=click.Choice(["hf", "modelscope"]),
+    default="hf",
+    show_default=True,
+    help="Hub to fetch from.",
+)
+@click.option("--revision", help="Commit, branch or tag; pinned at the first download.")
+@click.option("--upgrade", is_flag=True, help="Move the pin to the newest revision.")
+@with_output
+def pull(
+    model: str, format_text: str | None, hub: Any, revision: str | None, upgrade: bool, out: Output
+) -> None:
+    """Fetch the official weights of MODEL into the store; resumes where it stopped.
+
+    \b
+    Examples:
+      qwharf pull qwen3:8b --format gguf:q4_k_m
+      qwharf pull Qwen/Qwen3-8B-AWQ --from modelscope
+
+    HF_TOKEN, HF_ENDPOINT and MODELSCOPE_ENDPOINT are respected.
+    """
+    from qwharf.artifacts import pulling
+
+    config = settings.load()
+    resolved = catalog.resolve(model)
+    wanted = parse_format(format_text) if format_text else resolved.format
+    wanted = wanted or Format("safetensors", "bf16")
+    found = [r for r in resolved.model.repositories if r.format == wanted and hub in r.hubs]
+    if not found:
+        have = ", ".join(sorted({str(r.format) for r in resolved.model.repositories}))
+        raise FormatUnavailable(
+            resolved.model.name,
+            found=have or "no repositories",
+            expected=f"{wanted} on {hub}",
+            hint=f"pull bf16 and convert it: `qwharf convert {resolved.model.name} {wanted}`",
+        )
+    with out.progress() as bar:
+        artifact = pulling.pull(
+            found[0],
+            model=resolved.model.name,
+            hub=hub,
+            store=Store(config.store_dir),
+            progress=bar,
+            revision=revision,
+            upgrade=upgrade,
+        )
+    out.data(artifact, describe(artifact))
+
+
+@click.command()
+@model_argument
+@click.argument("target", metavar="FORMAT")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also place the result here (hard link, or copy).",
+)
+@click.option(
+    "--from",
+    "hub",
+    type=click.Choice(["hf", "modelscope"]),
+    default="hf",
+    show_default=True,
+    help="Hub to fetch missing weights from.",
+)
+@with_output
+def convert(model: str, target: str, output: Path | None, hub: Any, out: Output) -> None:
+    """Convert MODEL (a name, a checkpoint folder or a .gguf file) to FORMAT.
+
+    The result is kept in the store and made only once; an interrupted conversion goes on where it
+    stopped.
+
+    \b
+    Examples:
+      qwharf convert ./my-finetune gguf:q4_k_m
+      qwharf convert qwen3:0.6b gguf:q8_0 -o qwen3-0.6b-q8_0.gguf
+    """
+    config = settings.load()
+    with out.progress() as bar:
+        artifact = pipeline.obtain(
+            catalog.resolve(model).model,
+            parse_format(target),
+            config,
+            TerminalObserver(out, bar),
+            hub,
+        )
+    if output is not None:
+        from qwharf.artifacts.placing import place
+
+        how = place(artifact, output)
+        out.step("place", f"{output} ({how})")
+    out.data(artifact, describe(artifact))
+
+
+def describe(artifact: Artifact) -> str:
+    """An artifact for a person, in two lines."""
+    return (
+        f"{artifact.model} {artifact.format}: {gb(artifact.size_bytes)} in "
+        f"{count(len(artifact.files), 'file')}\n{artifact.path}"
+    )

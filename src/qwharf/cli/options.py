@@ -1,0 +1,63 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from qwharf.cli.output import Output
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def with_output(command: F) -> F:
+    """Add ``--json`` and ``--quiet``; the command receives an :class:`Output` as ``out``."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON (shapes: docs/cli.md).")
+    @click.option("-q", "--quiet", is_flag=True, help="Print results only, no steps.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, as_json: bool, quiet: bool, **kwargs: Any) -> Any:
+        return command(*args, out=Output(as_json=as_json, quiet=quiet), **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the catalogue that begin with what was typed."""
+    from qwharf import catalog
+
+    return [m.name for m in catalog.models() if m.name.startswith(incomplete.lower())]
+
+
+def complete_deployments(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of running deployments; none when the daemon does not answer."""
+    from qwharf import settings
+    from qwharf.daemon.client import DaemonClient
+    from qwharf.errors import QwharfError
+
+    try:
+        names = [d.spec.name for d in DaemonClient(settings.load()).list()]
+    except QwharfError:
+        return []
+    return [n for n in names if n.startswith(incomplete)]
+
+
+def complete_formats(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Known weight formats."""
+    from qwharf.formats.names import FORMATS
+
+    return [str(f) for f in FORMATS if str(f).startswith(incomplete.lower())]
+
+
+model_argument = click.argument("model", shell_complete=complete_models)
+name_argument = click.argument("name", shell_complete=complete_deployments)
+format_option = click.option(
+    "--format",
+    "format_text",
+    metavar="F",
+    shell_complete=complete_formats,
+    help="Weight format, e.g. gguf:q4_k_m, gguf:q8_0, safetensors:bf16.",
+)

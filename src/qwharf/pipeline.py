@@ -1,0 +1,349 @@
+"""The whole story on one page: plan, get, convert, deploy, verify.
+
+Each step is a function from the nouns before it to the next one. :func:`up` strings them together
+and tells an :class:`Observer` what happens; the command line decides how that looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from qwharf.daemon.client import DaemonClient
+from qwharf.errors import FormatUnavailable, VerificationFailed
+from qwharf.fit import Wishes
+from qwharf.settings import Settings
+from qwharf.types import (
+    Artifact,
+    Check,
+    Deployment,
+    DeploymentSpec,
+    Format,
+    Hardware,
+    Hub,
+    Launch,
+    Model,
+    Plan,
+    Report,
+    Repository,
+)
+
+
+class Observer(Protocol):
+    """Who watches: steps in words, progress in bytes, checks one by one."""
+
+    def step(self, name: str, text: str) -> None:
+        """A step began or ended."""
+
+    def progress(self, label: str, done_bytes: int, total_bytes: int | None) -> None:
+        """Bytes went by."""
+
+    def check(self, check: Check) -> None:
+        """One check of the contract finished."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked ``up`` for."""
+
+    model: str
+    wishes: Wishes
+    name: str | None = None
+    hub: Hub = "hf"
+    only_checks: Collection[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the weights of a plan will come from."""
+
+    kind: str
+    """``store``, ``disk`` or ``hub``."""
+    where: str
+    format: Format
+    download_bytes: int | None
+    repository: Repository | None = None
+
+    def converts_to(self, format: Format) -> bool:
+        """Whether a conversion stands between this source and ``format``."""
+        return self.format != format
+
+
+# ---------------------------------------------------------------------------------------- plan
+
+
+def plan(request: Request, hardware: Hardware) -> Plan:
+    """Choose format, platform, context and placement for ``request.model``.
+
+    Raises:
+        UnknownModel, DoesNotFit, FormatUnavailable: with what would work instead.
+    """
+    from qwharf import catalog, fit
+
+    resolved = catalog.resolve(request.model)
+    wishes = request.wishes
+    if wishes.format is None and resolved.format is not None:
+        wishes = replace(wishes, format=resolved.format)
+    return fit.choose(resolved.model, hardware, wishes)
+
+
+# ----------------------------------------------------------------------------------------- get
+
+
+def source(model: Model, format: Format, settings: Settings, hub: Hub = "hf") -> Source:
+    """Where the weights will come from: the store, this disk, or the hub. Touches nothing.
+
+    Raises:
+        FormatUnavailable: neither the format nor anything convertible to it can be had.
+    """
+    from qwharf.artifacts.store import Store
+
+    if model.path is not None:
+        found = model.path_format or format
+        _must_convert(model, found, format)
+        return Source(kind="disk", where=str(model.path), format=found, download_bytes=0)
+    stored = Store(settings.store_dir).find(model.name, format)
+    if stored is not None:
+        return Source(kind="store", where=str(stored.path), format=format, download_bytes=0)
+    for wanted in (format, Format("safetensors", "bf16")):
+        for repository in model.repositories:
+            if repository.format == wanted and hub in repository.hubs:
+                _must_convert(model, wanted, format)
+                return Source(
+                    kind="hub",
+                    where=repository.repo_id,
+                    format=wanted,
+                    download_bytes=_known_bytes(repository),
+                    repository=repository,
+                )
+    raise FormatUnavailable(
+        model.name,
+        found="no repository on " + hub,
+        expected=f"one that holds {format} or bf16 safetensors",
+        hint=f"see `qwharf show {model.name}` for what can be had",
+    )
+
+
+def _must_convert(model: Model, found: Format, wanted: Format) -> None:
+    from qwharf.artifacts.convert import can_convert
+
+    if found != wanted and not can_convert(found, wanted):
+        raise FormatUnavailable(
+            model.name,
+            found=f"{found} weights",
+            expected=str(wanted),
+            hint=f"{found} cannot be converted to {wanted} yet; try `--format {found}`",
+        )
+
+
+def _known_bytes(repository: Repository) -> int | None:
+    sizes = [f.size_bytes for f in repository.files]
+    return sum(s for s in sizes if s is not None) if sizes and None not in sizes else None
+
+
+def obtain(
+    model: Model, format: Format, settings: Settings, observer: Observer, hub: Hub = "hf"
+) -> Artifact:
+    """Bring ``model`` into the store as ``format``, converting where needed.
+
+    Raises:
+        NetworkError, StorageError, InvalidFile, FormatUnavailable: nothing half-done is left
+            under a final name, and a second call goes on where this one stopped.
+    """
+    from qwharf.artifacts import importing, pulling
+    from qwharf.artifacts.store import Store
+
+    store = Store(settings.store_dir)
+    origin = source(model, format, settings, hub)
+    if origin.kind == "store":
+        found = store.find(model.name, format)
+        if found is not None:
+            observer.step("get", f"{found.format} is in the store already")
+            return found
+    if origin.kind == "disk":
+        imported = importing.import_path(
+            store, Path(origin.where), model=model.name, progress=observer.progress
+        )
+        artifact = imported.artifact
+        observer.step("get", f"{origin.where}: {imported.how}")
+    else:
+        assert origin.repository is not None  # noqa: S101 - kind "hub" always has one
+        observer.step("get", f"{origin.repository.repo_id} from {hub}")
+        artifact = pulling.pull(
+            origin.repository,
+            model=model.name,
+            hub=hub,
+            store=store,
+            progress=observer.progress,
+        )
+    if artifact.format == format:
+        return artifact
+    return convert(artifact, format, settings, observer)
+
+
+def convert(artifact: Artifact, target: Format, settings: Settings, observer: Observer) -> Artifact:
+    """``artifact`` in another format, made once and kept in the store.
+
+    Raises:
+        FormatUnavailable, InvalidFile, StorageError: an interrupted conversion is resumed.
+    """
+    from qwharf.artifacts.converting import convert_artifact
+    from qwharf.artifacts.store import Store
+
+    store = Store(settings.store_dir)
+    made = store.find(artifact.model, target, converted_from=artifact.id)
+    if made is not None:
+        observer.step("convert", f"{target} was made before")
+        return made
+    observer.step("convert", f"{artifact.format} to {target}")
+    return convert_artifact(store, artifact, target, progress=observer.progress)
+
+
+# -------------------------------------------------------------------------------------- deploy
+
+
+def specify(plan: Plan, artifact_id: str, artifact_path: Path, name: str | None) -> DeploymentSpec:
+    """What the daemon is asked to run for ``plan``."""
+    return DeploymentSpec(
+        name=name or default_name(plan.model),
+        platform=plan.platform,
+        model=plan.model.name,
+        thinking=plan.model.thinking,
+        format=plan.format,
+        artifact_id=artifact_id,
+        artifact_path=artifact_path,
+        architecture=plan.model.architecture,
+        context_tokens=plan.context_tokens,
+        parallel=plan.parallel,
+        kv_cache_type=plan.kv_cache_type,
+        threads=plan.threads,
+        gpu_layers=plan.gpu_layers,
+        cpu_moe_layers=plan.cpu_moe_layers,
+        sampling=plan.model.sampling,
+        expected_memory_bytes=plan.memory_bytes(),
+    )
+
+
+def default_name(model: Model) -> str:
+    """The deployment's name where the user gives none: ``qwen3-8b`` for ``qwen3:8b``."""
+    kept = (c if c.isalnum() or c in "._-" else "-" for c in model.name.lower())
+    return "".join(kept).strip("-.") or "model"
+
+
+def launch_of(spec: DeploymentSpec) -> Launch:
+    """The exact engine command that ``spec`` leads to; the port is chosen at the real start."""
+    from qwharf import platforms
+
+    return platforms.get(spec.platform).launch(spec, port=0)
+
+
+# -------------------------------------------------------------------------------------- verify
+
+
+def prove(
+    deployment: Deployment,
+    client: DaemonClient,
+    settings: Settings,
+    observer: Observer,
+    only: Collection[str] | None = None,
+) -> Report:
+    """Check a running deployment against the Qwen3 contract and record the report."""
+    from qwharf import verify
+
+    spec = deployment.spec
+    report = verify.run(
+        verify.Target(
+            base_url=deployment.base_url,
+            served_name=spec.name,
+            api_key=settings.api_key,
+            model=spec.model,
+            thinking=spec.thinking,
+            context_tokens=spec.context_tokens,
+            sampling=spec.sampling,
+            reference=reference(spec, settings),
+            probe_url=client.probe_url(spec.name),
+            probe_headers=client.headers(),
+        ),
+        on_check=observer.check,
+        only=only,
+    )
+    report = replace(report, spec=spec, versions={**report.versions, **_versions(deployment)})
+    if only is None:
+        client.put_report(spec.name, report)
+    return report
+
+
+def reference(spec: DeploymentSpec, settings: Settings) -> object:
+    """The template and tokenizer that the deployment must obey: those of the *source* checkpoint
+    where the weights were converted here, so that a bad conversion cannot vouch for itself.
+    """
+    from qwharf import verify
+    from qwharf.artifacts.store import Store
+
+    store = Store(settings.store_dir)
+    artifact = store.get(spec.artifact_id)
+    origin = artifact.provenance.get("converted_from") if artifact else None
+    original = store.get(origin) if origin else None
+    return verify.Reference.load((original or artifact).path if artifact else spec.artifact_path)
+
+
+def _versions(deployment: Deployment) -> Mapping[str, str]:
+    from qwharf import __version__
+
+    return {"qwharf": __version__, "engine": deployment.engine or "unknown"}
+
+
+# ------------------------------------------------------------------------------------------ up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What ``up`` achieved."""
+
+    plan: Plan
+    artifact: Artifact
+    deployment: Deployment
+    report: Report
+
+
+def up(request: Request, settings: Settings, observer: Observer) -> Outcome:
+    """Plan, get, convert if needed, deploy, verify.
+
+    Raises:
+        QwharfError: any of them, from the step that failed. A failed contract raises
+            :class:`VerificationFailed` (facts: the report) and leaves the deployment running, so
+            that it can be looked at.
+    """
+    from qwharf import hardware
+
+    chosen = plan(request, hardware.detect(settings.data_dir))
+    observer.step("plan", describe(chosen))
+    artifact = obtain(chosen.model, chosen.format, settings, observer, request.hub)
+    client = DaemonClient(settings)
+    client.ensure_running()
+    spec = specify(chosen, artifact.id, artifact.path, request.name)
+    observer.step("deploy", f"`{spec.name}` on {spec.platform}")
+    deployment = client.deploy(spec, on_progress=lambda text: observer.step("deploy", text))
+    observer.step("verify", "the Qwen3 contract")
+    report = prove(deployment, client, settings, observer, request.only_checks)
+    if not report.passed:
+        failed = [c.id for c in report.checks if c.status == "fail"]
+        raise VerificationFailed(
+            spec.name,
+            found=f"{len(failed)} of {len(report.checks)} checks failed ({', '.join(failed)})",
+            expected="all to pass",
+            hint=f"the deployment is left running: `qwharf verify {spec.name}`, "
+            f"`qwharf logs {spec.name}`, `qwharf down {spec.name}`",
+            report=report,
+        )
+    return Outcome(plan=chosen, artifact=artifact, deployment=client.get(spec.name), report=report)
+
+
+def describe(plan: Plan) -> str:
+    """The plan in one line."""
+    return (
+        f"{plan.model.title} as {plan.format} on {plan.platform}, "
+        f"{plan.context_tokens:,} tokens of context, {plan.memory_bytes() / 2**30:.1f} GiB"
+    )
