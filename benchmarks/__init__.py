@@ -1,0 +1,1 @@
+"""Measured, against a named peer, in the same run: ``python -m benchmarks [NAME …]``."""
