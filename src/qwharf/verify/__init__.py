@@ -12,7 +12,17 @@ from collections.abc import Callable, Collection
 
 from qwharf.errors import UsageError
 from qwharf.types import Check, Report
-from qwharf.verify import models
+from qwharf.verify import (
+    context,
+    models,
+    sampling,
+    stopping,
+    streaming,
+    structured,
+    template,
+    thinking,
+    tools,
+)
 from qwharf.verify.contract import CheckFunction
 from qwharf.verify.probe import Probe
 from qwharf.verify.target import Reference, Target
@@ -23,6 +33,41 @@ CHECKS: tuple[CheckFunction, ...] = (
     models.models_listed,
     models.unknown_model,
     models.malformed_request,
+    template.template_token_exact,
+    template.content_forms,
+    thinking.thinking_on,
+    thinking.thinking_off,
+    thinking.reasoning_effort_none,
+    thinking.thinking_absent,
+    thinking.thinking_stays_on,
+    thinking.soft_switches,
+    thinking.reasoning_field,
+    thinking.reasoning_history,
+    tools.tool_call,
+    tools.tool_call_while_thinking,
+    tools.tool_call_stream,
+    tools.tool_parallel,
+    tools.tool_zero_args,
+    tools.tool_several,
+    tools.tool_nested_json,
+    tools.tool_result_turn,
+    tools.tool_choice_none,
+    sampling.greedy_repeatable,
+    sampling.sampling_applied,
+    sampling.seed_obeyed,
+    sampling.sampling_defaults,
+    sampling.logprobs,
+    sampling.max_tokens,
+    stopping.stop_tokens,
+    stopping.stop_string,
+    stopping.usage_counts,
+    streaming.stream_shape,
+    streaming.stream_equals_whole,
+    streaming.utf8_stream,
+    streaming.concurrent_requests,
+    structured.json_format,
+    context.context_honoured,
+    context.context_refused_beyond,
 )
 """Every check, in the order in which they run."""
 

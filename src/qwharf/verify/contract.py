@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +16,8 @@ Need = Literal["reference", "context", "sampling"]
 ANY: frozenset[Thinking] = frozenset(("hybrid", "instruct", "thinking"))
 THINKS: frozenset[Thinking] = frozenset(("hybrid", "thinking"))
 HYBRID: frozenset[Thinking] = frozenset(("hybrid",))
+INSTRUCT: frozenset[Thinking] = frozenset(("instruct",))
+ALWAYS: frozenset[Thinking] = frozenset(("thinking",))
 
 _NEEDS: dict[Need, str] = {
     "reference": "the checkpoint's own template and tokenizer (`--checkpoint PATH`)",
@@ -103,7 +105,7 @@ def check(
     sends: str,
     expected: str,
     meaning: str,
-    thinking: Collection[Thinking] = ANY,
+    thinking: frozenset[Thinking] = ANY,
     needs: tuple[Need, ...] = (),
 ) -> Callable[[Callable[[Probe], str]], CheckFunction]:
     """Make a check of a function ``(Probe) -> fact found``; see :class:`CheckFunction`."""
@@ -115,7 +117,7 @@ def check(
             sends=sends,
             expected=expected,
             meaning=meaning,
-            thinking=frozenset(thinking),
+            thinking=thinking,
             needs=needs,
             body=body,
         )

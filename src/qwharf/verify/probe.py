@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from qwharf.errors import NetworkError, UsageError
 from qwharf.verify import replies, sse
-from qwharf.verify.contract import Broken
+from qwharf.verify.contract import Broken, Unclear
 from qwharf.verify.pace import Pace
 from qwharf.verify.replies import Reply
 from qwharf.verify.target import Message, Reference, Target, Tool
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MAX_BODY_BYTES = 64 * 2**20
+_Option = TypeVar("_Option")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,10 @@ class Refused(Broken):
     def __init__(self, answer: Answer) -> None:
         super().__init__(f"HTTP {answer.status}: {replies.shown(answer.text, 300)}")
         self.answer = answer
+
+
+class _Left(Exception):
+    """We stopped waiting, on purpose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +219,12 @@ class Probe:
             Broken: no answer within the deadline, or one that has not OpenAI's shape.
         """
         body = self.body(messages, **wishes)
-        deadline = self.pace.deadline(body["max_tokens"], prompt_tokens)
+        return self.send(body, stream=stream, prompt_tokens=prompt_tokens)
+
+    def send(self, body: dict[str, Any], *, stream: bool = False, prompt_tokens: int = 0) -> Reply:
+        """A request whose body is made already; raises as :meth:`chat`."""
+        limit = int(body.get("max_tokens") or body.get("max_completion_tokens") or 64)
+        deadline = self.pace.deadline(limit, prompt_tokens)
         start = time.monotonic()
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -251,6 +261,27 @@ class Probe:
                 return Opening("tool call")
         return Opening("nothing")
 
+    def watch(self, message: str, seconds: float, **wishes: Any) -> int | None:
+        """Send a request and watch it for ``seconds``: refused, finished, or neither?
+
+        Returns:
+            The prompt tokens it reports if it finished, ``None`` if it still worked when we left.
+
+        Raises:
+            Refused: it was refused in that time.
+        """
+        body = self.body(message, **wishes) | {
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        events: list[dict[str, Any]] = []
+        with suppress(_Left):
+            for data in self._stream(body, seconds, patient=False):
+                if data != "[DONE]":
+                    events.append(sse.parse(data))
+        usage = replies.streamed(events, done=True).usage
+        return usage.prompt_tokens if usage else None
+
     # ------------------------------------------------------------------------------ raw access
 
     def get(self, path: str, *, first: bool = False) -> Answer:
@@ -261,6 +292,22 @@ class Probe:
         """POST below the base URL; bytes are sent as they are, all else as JSON."""
         content = body if isinstance(body, bytes) else _json(body)
         return self._call("POST", self._base + path, content, {}, deadline)
+
+    def applied(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The request as the engine would get it: what the gateway makes of ``body``.
+
+        Raises:
+            Unclear: the endpoint has no such route.
+        """
+        try:
+            made = self.ask_probe("/adapt-request", body)
+        except Refused as e:
+            if e.answer.status in (404, 405):
+                raise Unclear("the endpoint does not show what sampling it applies") from e
+            raise
+        if not isinstance(made, dict):
+            raise Broken(f"an adapted request that is no object: {replies.shown(str(made))}")
+        return made
 
     def ask_probe(self, path: str, body: Any) -> Any:
         """POST to the probe routes beside the endpoint.
@@ -293,10 +340,12 @@ class Probe:
             kept = b"".join(_until(response.iter_bytes(), seconds))
             return Answer(response.status_code, kept.decode("utf-8", "replace"))
 
-    def _stream(self, body: dict[str, Any], seconds: float) -> Iterator[str]:
+    def _stream(
+        self, body: dict[str, Any], seconds: float, *, patient: bool = True
+    ) -> Iterator[str]:
         url = self._base + "/chat/completions"
         with (
-            self._translated(seconds),
+            self._translated(seconds, patient=patient),
             self._http.stream(
                 "POST", url, content=_json(body), headers=_typed({}), timeout=seconds
             ) as response,
@@ -311,13 +360,17 @@ class Probe:
             yield from sse.events(pieces)
 
     @contextmanager
-    def _translated(self, seconds: float, raw: bool = False) -> Iterator[None]:
+    def _translated(
+        self, seconds: float, *, raw: bool = False, patient: bool = True
+    ) -> Iterator[None]:
         """Transport failures as facts."""
         import httpx2
 
         try:
             yield
         except (httpx2.TimeoutException, TimeoutError) as e:
+            if not patient:
+                raise _Left from e
             self.pace.missed()
             raise Broken(f"no complete answer within {seconds:.0f} s") from e
         except httpx2.HTTPError as e:
@@ -326,17 +379,28 @@ class Probe:
             raise Broken(f"the connection failed: {str(e) or type(e).__name__}") from e
 
 
-def first_success(attempts: Sequence[Callable[[], str | None]], otherwise: str) -> str:
-    """The first finding of several varied attempts: a weak model gets more than one chance.
+class Weak(Exception):
+    """The model, not the deployment, fell short; the text is what it did instead."""
 
-    An attempt returns what it found, or ``None`` when the model (not the deployment) fell short;
-    it raises :class:`Broken` when the deployment is at fault, which ends the matter.
+
+def first_success(
+    attempt: Callable[[_Option], str], options: Iterable[_Option], otherwise: str
+) -> str:
+    """The finding of the first attempt that succeeds: a weak model gets more than one chance.
+
+    An attempt raises :class:`Weak` when the model fell short, and :class:`Broken`, which ends the
+    matter, when the deployment is at fault.
+
+    Raises:
+        Broken: every attempt was weak; ``otherwise`` says so, with what came instead.
     """
-    for attempt in attempts:
-        found = attempt()
-        if found is not None:
-            return found
-    raise Broken(otherwise)
+    instead = []
+    for option in options:
+        try:
+            return attempt(option)
+        except Weak as e:
+            instead.append(str(e))
+    raise Broken(f"{otherwise}: {'; '.join(instead)}")
 
 
 def _until(pieces: Iterator[bytes], seconds: float) -> Iterator[bytes]:
