@@ -1,1 +1,1 @@
-"""artifacts."""
+"""Verified weight files: the store, and the ways into it (import, pull, convert)."""
