@@ -19,6 +19,8 @@ from qwharf.verify.target import Message, Reference, Target, Tool
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MAX_BODY_BYTES = 64 * 2**20
+SEEN_CHARACTERS = 8
+"""Enough to tell a tag from text."""
 _Option = TypeVar("_Option")
 
 
@@ -245,21 +247,17 @@ class Probe:
         return reply
 
     def opening(self, messages: str | Sequence[Message], **wishes: Any) -> Opening:
-        """Stream until the first visible characters, then hang up: cheap, whatever follows."""
+        """Stream until the first few visible characters, then hang up: cheap, whatever follows."""
         body = self.body(messages, **wishes) | {"stream": True}
         events: list[dict[str, Any]] = []
         for data in self._stream(body, self.pace.deadline(body["max_tokens"])):
             if data == "[DONE]":
                 break
             events.append(sse.parse(data))
-            so_far = replies.streamed(events, done=False)
-            if so_far.reasoning.strip():
-                return Opening("reasoning", so_far.reasoning)
-            if so_far.content.strip():
-                return Opening("content", so_far.content)
-            if so_far.tool_calls:
-                return Opening("tool call")
-        return Opening("nothing")
+            begun = _opening(replies.streamed(events, done=False))
+            if len(begun.text) >= SEEN_CHARACTERS or begun.kind == "tool call":
+                return begun
+        return _opening(replies.streamed(events, done=False))
 
     def watch(self, message: str, seconds: float, **wishes: Any) -> int | None:
         """Send a request and watch it for ``seconds``: refused, finished, or neither?
@@ -377,6 +375,14 @@ class Probe:
             if raw:
                 raise
             raise Broken(f"the connection failed: {str(e) or type(e).__name__}") from e
+
+
+def _opening(reply: Reply) -> Opening:
+    if reply.reasoning.strip():
+        return Opening("reasoning", reply.reasoning.strip())
+    if reply.content.strip():
+        return Opening("content", reply.content.strip())
+    return Opening("tool call") if reply.tool_calls else Opening("nothing")
 
 
 class Weak(Exception):
