@@ -1,0 +1,86 @@
+"""An artifact in another format: converted once, resumed where it stopped, kept in the store."""
+
+from __future__ import annotations
+
+from qwharf import __version__
+from qwharf.artifacts import locks
+from qwharf.artifacts.disk import Progress
+from qwharf.artifacts.store import Store
+from qwharf.errors import FormatUnavailable
+from qwharf.types import Artifact, Format
+
+
+def convert_artifact(
+    store: Store, artifact: Artifact, target: Format, *, progress: Progress | None = None
+) -> Artifact:
+    """Convert ``artifact`` to ``target`` and keep the result.
+
+    The unfinished file lies under a name that depends only on source and target, so the next call
+    goes on where a killed one stopped. Two calls at once do the work once.
+
+    Raises:
+        FormatUnavailable: there is no such conversion.
+        ChecksumMismatch: the source was changed in the store.
+        InvalidFile, StorageError: from the conversion.
+    """
+    from qwharf.artifacts.convert import can_convert, convert
+
+    if not can_convert(artifact.format, target):
+        raise FormatUnavailable(
+            artifact.model,
+            found=f"{artifact.format} weights",
+            expected=str(target),
+            hint=f"{artifact.format} cannot be converted to {target}; see `qwharf models`",
+        )
+    key = f"{artifact.id[:32]}-{target.container}-{target.quantization}"
+    work = store.folder("work")
+
+    def waiting() -> None:
+        if progress is not None:
+            progress(f"another command converts to {target}: waiting", 0, None)
+
+    def step(done: int, total: int, label: str) -> None:
+        if progress is not None:
+            progress(f"convert {label}" if label else "convert", done, total)
+
+    with locks.locked(work / f"{key}.lock", waiting):
+        made = store.find(artifact.model, target, converted_from=artifact.id)
+        if made is not None:
+            return made
+        store.check(artifact)
+        out = work / f"{key}.gguf"
+        convert(artifact.path, target, out, progress=step)
+        name = f"{_file_stem(artifact.model)}-{target.quantization.upper()}.gguf"
+        ref = store.put_file(out, "move")
+        return store.add(
+            artifact.model,
+            target,
+            {name: ref},
+            _provenance(artifact),
+            name,
+        )
+
+
+def _provenance(artifact: Artifact) -> dict[str, str]:
+    versions = {"qwharf": __version__, "xllamacpp": _version("xllamacpp")}
+    kept = ("repository", "revision", "hub")
+    return {
+        "source": f"converted from {artifact.format}",
+        "converted_from": artifact.id,
+        "tool": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        **{f"origin_{k}": artifact.provenance[k] for k in kept if k in artifact.provenance},
+    }
+
+
+def _version(distribution: str) -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _file_stem(model: str) -> str:
+    kept = "".join(c if (c.isalnum() and c.isascii()) or c in "._-" else "-" for c in model)
+    return kept.strip("-.")[:100] or "model"
