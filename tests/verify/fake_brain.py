@@ -13,7 +13,7 @@ WORDS = STORY.split()
 OPEN = ("Tell", "Write", "Who")
 CAPITALS = {"France": "Paris", "Italy": "Rome", "Spain": "Madrid"}
 CITY = re.compile(r"in ([A-Z]\w+)")
-EVENT = re.compile(r"title (\w+), place city (\w+) room (\d+), guests (\w+) and (\w+)")
+EVENT = re.compile(r"title (\w+), city (\w+), street (\w+) and attendees (\w+), (\w+)")
 
 
 def generate(
@@ -74,9 +74,9 @@ def _calls(question: str, known: set[str]) -> list[tuple[str, dict[str, Any]]]:
     elif sums := re.match(r"Add (\d+) and (\d+)", question):
         made = [("add", {"a": int(sums[1]), "b": int(sums[2])})]
     elif event := EVENT.search(question):
-        place = {"city": event[2], "room": int(event[3])}
-        guests = [event[4], event[5]]
-        made = [("create_event", {"title": event[1], "place": place, "guests": guests})]
+        place = {"city": event[2], "street": event[3]}
+        arguments = {"title": event[1], "location": place, "attendees": [event[4], event[5]]}
+        made = [("create_event", arguments)]
     return [c for c in made if c[0] in known]
 
 

@@ -53,6 +53,7 @@ class Endpoint:
         self.context = context
         self.numbers = itertools.count(1)
         self.busy: list[dict[str, Any]] = []
+        self.applied: dict[str, Any] = {}
         endpoint = self
 
         class Handler(_Handler):
@@ -87,7 +88,10 @@ class Endpoint:
 
     # --------------------------------------------------------------------------------- routes
 
-    def get(self, path: str) -> dict[str, Any]:
+    def get(self, path: str) -> dict[str, Any] | list[Any]:
+        if path == "/probe/slots" and not self.broken("no-slots"):
+            old = {"id": 0, "id_task": 1, "params": {}}
+            return [old, {"id": 1, "id_task": 7, "params": self.applied}, {"id": 2}]
         if path != "/v1/models":
             raise Refusal(404, "no such route")
         name = "other" if self.broken("not-listed") else NAME
@@ -99,8 +103,6 @@ class Endpoint:
         if path == "/probe/tokenize":
             ids = self.reference.tokenizer.encode(body["content"])
             return {"tokens": [0, *ids] if self.broken("adds-bos") else ids}
-        if path == "/probe/adapt-request":
-            return self.adapted(body)
         raise Refusal(404, "no such route")
 
     def prompt(self, body: dict[str, Any]) -> str:
@@ -143,8 +145,9 @@ class Endpoint:
         preset = PRESETS["thinking" if self.thinks(body) else "non-thinking"]
         if self.broken("engine-defaults"):
             preset = ENGINE
-        names = ("temperature", "top_p", "top_k", "min_p")
+        names = ("temperature", "top_p", "top_k", "min_p", "presence_penalty")
         made = {n: getattr(preset, n) for n in names} | body
+        made["repeat_penalty"] = 1.1 if self.broken("penalizes") else 1.0
         if self.broken("always-samples"):
             made["temperature"] = max(made["temperature"], 0.5)
         for knob, neutral in (("top_k", 0), ("top_p", 1.0), ("min_p", 0.0)):
@@ -189,6 +192,7 @@ class Endpoint:
         if self.broken("cuts-early"):
             prompt_tokens = min(prompt_tokens, self.context // 2)
         asked = self.adapted(body)
+        self.applied = asked
         tools = [] if self.broken("drops-tools") else asked.get("tools") or []
         if asked.get("tool_choice") == "none" and not self.broken("ignores-tool-choice"):
             tools = []
@@ -409,7 +413,7 @@ class _Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the probe hung up, as it may
 
-    def _json(self, status: int, body: dict[str, Any]) -> None:
+    def _json(self, status: int, body: Any) -> None:
         data = json.dumps(body, ensure_ascii=False).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

@@ -14,7 +14,7 @@ from qwharf.verify.template import difference
 from qwharf.verify.tools import EVENT
 
 SCHEMA = EVENT["function"]["parameters"]
-GOOD = {"title": "x", "place": {"city": "y", "room": 1}, "guests": ["a"]}
+GOOD = {"title": "x", "location": {"city": "y", "street": "z"}, "attendees": ["a"]}
 
 
 def reply(prompt: int, made: int) -> Reply:
@@ -49,10 +49,10 @@ def test_a_stuck_endpoint_is_given_up_sooner_each_time() -> None:
     [
         ({}, None),
         ({"title": 1}, "it.title is int"),
-        ({"place": {"city": "y"}}, "it.place lacks room"),
-        ({"place": {"city": "y", "room": True}}, "it.place.room is bool"),
-        ({"guests": ["a", 2]}, r"it.guests[1] is int"),
-        ({"guests": "a"}, "it.guests is str"),
+        ({"location": {"city": "y"}}, "it.location lacks street"),
+        ({"location": {"city": "y", "street": True}}, "it.location.street is bool"),
+        ({"attendees": ["a", 2]}, r"it.attendees[1] is int"),
+        ({"attendees": "a"}, "it.attendees is str"),
     ],
 )
 def test_schemas(changes: dict[str, object], fact: str | None) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from fake_endpoint import NAME, Endpoint
+from fake_endpoint import NAME, PRESETS, Endpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -100,6 +100,16 @@ def test_without_a_reference_context_is_measured(reference: Reference) -> None:
             target = Target(base_url=f"{endpoint.root}/v1", context_tokens=endpoint.context)
             (check,) = run(target, only={"context-honoured"}).checks
         assert check.status == status, check
+
+
+def test_what_cannot_be_seen_is_skipped_not_passed(reference: Reference) -> None:
+    with Endpoint(reference, "no-slots") as endpoint:
+        target = Target(
+            base_url=f"{endpoint.root}/v1", probe_url=f"{endpoint.root}/probe", sampling=PRESETS
+        )
+        (check,) = run(target, only={"sampling-defaults"}).checks
+    assert check.status == "skip"
+    assert "does not show" in check.meaning
 
 
 def test_needs_are_named_when_they_are_not_met(reference: Reference) -> None:

@@ -291,21 +291,23 @@ class Probe:
         content = body if isinstance(body, bytes) else _json(body)
         return self._call("POST", self._base + path, content, {}, deadline)
 
-    def applied(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The request as the engine would get it: what the gateway makes of ``body``.
+    def applied(self) -> dict[str, Any]:
+        """What the engine applied to its latest request, as llama-server's ``/slots`` tells.
 
         Raises:
-            Unclear: the endpoint has no such route.
+            Unclear: the endpoint does not tell.
         """
-        try:
-            made = self.ask_probe("/adapt-request", body)
-        except Refused as e:
-            if e.answer.status in (404, 405):
-                raise Unclear("the endpoint does not show what sampling it applies") from e
-            raise
-        if not isinstance(made, dict):
-            raise Broken(f"an adapted request that is no object: {replies.shown(str(made))}")
-        return made
+        if not self.target.probe_url:
+            raise Unclear("the endpoint does not show what sampling it applies")
+        answer = self._call("GET", self._probe_url("/slots"), None, self._probe_headers, None)
+        if answer.status in (404, 405, 501):
+            raise Unclear("the endpoint does not show what sampling it applies")
+        if answer.status != 200:
+            raise Refused(answer)
+        slots = [s for s in answer.body if s.get("params")]
+        if not slots:
+            raise Broken("no slot tells what it did")
+        return dict(max(slots, key=lambda s: int(s.get("id_task", -1)))["params"])
 
     def ask_probe(self, path: str, body: Any) -> Any:
         """POST to the probe routes beside the endpoint.
@@ -313,11 +315,18 @@ class Probe:
         Raises:
             Refused: an error status.
         """
-        url = f"{(self.target.probe_url or '').rstrip('/')}{path}"
-        answer = self._call("POST", url, _json(body), dict(self.target.probe_headers), None)
+        url = self._probe_url(path)
+        answer = self._call("POST", url, _json(body), self._probe_headers, None)
         if answer.status != 200:
             raise Refused(answer)
         return answer.body
+
+    def _probe_url(self, path: str) -> str:
+        return f"{(self.target.probe_url or '').rstrip('/')}{path}"
+
+    @property
+    def _probe_headers(self) -> dict[str, str]:
+        return dict(self.target.probe_headers)
 
     def _call(
         self,

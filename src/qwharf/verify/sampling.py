@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from qwharf.types import Mode, Sampling
-from qwharf.verify.contract import Broken, Unclear, check
+from qwharf.verify.contract import Broken, check
 from qwharf.verify.probe import Probe
 from qwharf.verify.replies import Reply, shown
 
@@ -93,20 +93,18 @@ def seed_obeyed(probe: Probe) -> str:
 @check(
     "sampling-defaults",
     title="a request that does not say is sampled as Qwen3 wants it",
-    sends="a request without sampling fields, per mode, to the probe route that shows it adapted",
-    expected="temperature, top_p, top_k, min_p of the mode's preset",
+    sends="a request without sampling fields per mode, then reads back what the engine applied",
+    expected="temperature, top_p, top_k, min_p and presence_penalty of the mode's preset, and no "
+    "repeat penalty",
     meaning="The engine's own defaults are used: worse answers, endless repetition.",
     needs=("sampling",),
 )
 def sampling_defaults(probe: Probe) -> str:
-    """What the endpoint applies when the client is silent."""
-    if not probe.target.probe_url:
-        raise Unclear("the endpoint does not show what sampling it applies")
+    """What the engine applies when the client is silent."""
     told = []
     for mode, preset in probe.target.sampling.items():
-        body = probe.body("Hi", thinking=_switch(probe, mode), temperature=None, max_tokens=8)
-        applied = probe.applied(body)
-        wrong = list(_differences(preset, applied))
+        probe.chat("Hi", thinking=_switch(probe, mode), temperature=None, max_tokens=2, room=False)
+        wrong = list(_differences(preset, probe.applied()))
         if wrong:
             raise Broken(f"{mode}: {', '.join(wrong)}")
         told.append(f"{mode} {preset.temperature}/{preset.top_p}/{preset.top_k}")
@@ -118,11 +116,14 @@ def _switch(probe: Probe, mode: Mode) -> bool | None:
 
 
 def _differences(preset: Sampling, applied: dict[str, Any]) -> Iterable[str]:
-    for name in ("temperature", "top_p", "top_k", "min_p"):
-        wanted, found = float(getattr(preset, name)), applied.get(name)
+    names = ("temperature", "top_p", "top_k", "min_p", "presence_penalty")
+    wanted = {n: float(getattr(preset, n)) for n in names} | {"repeat_penalty": 1.0}
+    for name, value in wanted.items():
+        found = applied.get(name)
         number = isinstance(found, (int, float)) and not isinstance(found, bool)
-        if not number or not math.isclose(float(found or 0), wanted, abs_tol=1e-6):
-            yield f"{name} is {found}, not {wanted:g}"
+        # Engines keep single precision.
+        if not number or not math.isclose(float(found or 0), value, rel_tol=1e-5, abs_tol=1e-6):
+            yield f"{name} is {found}, not {value:g}"
 
 
 @check(
