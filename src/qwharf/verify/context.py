@@ -10,6 +10,8 @@ from qwharf.verify.probe import Probe, Refused
 from qwharf.verify.replies import shown
 
 RESERVE_TOKENS = 96
+TEMPLATE_TOKENS = 16
+"""More than this is not lost between two templates."""
 BUDGET_SECONDS = 40.0
 """Longer than this a prompt is not processed just to see that it can be."""
 WATCH_SECONDS = 6.0
@@ -123,8 +125,14 @@ def _complete(probe: Probe, prompt: Long) -> None:
     if abs(counted - prompt.tokens) > slack:
         raise Broken(
             f"{prompt.tokens:,} tokens were sent, {counted:,} were processed: "
-            f"{'the prompt was cut' if counted < prompt.tokens else 'something was added'}"
+            f"{_why(prompt, counted)}"
         )
+
+
+def _why(prompt: Long, counted: int) -> str:
+    if abs(counted - prompt.tokens) <= TEMPLATE_TOKENS:
+        return "the template is another one"
+    return "the prompt was cut" if counted < prompt.tokens else "something was added"
 
 
 def _accepted(probe: Probe, prompt: Long) -> None:

@@ -92,6 +92,9 @@ class Probe:
             headers=headers,
             # A proxy of the environment has no business between us and this machine.
             trust_env=urlsplit(target.base_url).hostname not in LOOPBACK,
+            # Servers close idle connections as they like (llama-server after 100 requests); a
+            # request that meets such a close proves nothing, so each gets a connection of its own.
+            limits=httpx2.Limits(max_keepalive_connections=0),
         )
         self._base = target.base_url.rstrip("/")
         self._served: str | None = target.served_name

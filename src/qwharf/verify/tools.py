@@ -113,7 +113,8 @@ def _calling(
 
 def described(calls: Sequence[ToolCall]) -> str:
     """Calls in a report, long arguments cut."""
-    cut = (c.arguments if len(c.arguments) <= 100 else f"{c.arguments[:99]}…" for c in calls)
+    plain = [" ".join(c.arguments.split()) for c in calls]
+    cut = [a if len(a) <= 100 else f"{a[:99]}…" for a in plain]
     return ", ".join(f"{c.name}({a})" for c, a in zip(calls, cut, strict=True))
 
 
