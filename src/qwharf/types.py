@@ -87,18 +87,27 @@ class RemoteFile:
 
     path: str
     size_bytes: int | None = None
+    """As published; ``None`` when it was not seen."""
     sha256: str | None = None
+    sha256_prefix: str | None = None
+    """The first digits of the hash, where no more is known."""
+    predicted_size_bytes: int | None = None
+    """Computed, where the published size was not seen; right to about 64 bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repository:
-    """An official repository of one model in one container (a GGUF one holds several formats)."""
+    """A repository as far as one format is concerned (a GGUF one holds several)."""
 
     repo_id: str
     format: Format
     hubs: tuple[Hub, ...] = ("hf", "modelscope")
     files: tuple[RemoteFile, ...] = ()
     """The files to fetch, when the list is known; empty: ask the hub (all weight files)."""
+    official: bool = True
+    """Published by Qwen; otherwise by the owner that ``repo_id`` names."""
+    confirmed: bool = True
+    """Whether the list of files was seen; otherwise it follows from Qwen's naming."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
