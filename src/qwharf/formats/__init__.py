@@ -1,1 +1,1 @@
-"""formats."""
+"""On-disk formats: one file each; names, tensor shapes, templates and tokenizers beside them."""

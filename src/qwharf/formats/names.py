@@ -1,0 +1,117 @@
+"""The weight formats by the names people use for them."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from qwharf.errors import UsageError
+from qwharf.types import Format
+
+
+@dataclass(frozen=True, slots=True)
+class FormatInfo:
+    """What a format is."""
+
+    description: str
+    bits_per_weight: float
+    """Of the base type; mixes are somewhat above it. Group scales are counted in."""
+
+
+def _gguf(quantization: str, description: str, bits: float) -> tuple[Format, FormatInfo]:
+    return Format("gguf", quantization), FormatInfo(description, bits)
+
+
+FORMATS: dict[Format, FormatInfo] = dict(
+    [
+        (Format("safetensors", "bf16"), FormatInfo("the released weights, 16 bit", 16.0)),
+        (Format("safetensors", "f16"), FormatInfo("half precision", 16.0)),
+        (Format("safetensors", "f32"), FormatInfo("single precision", 32.0)),
+        (
+            Format("safetensors", "fp8"),
+            FormatInfo("8-bit floats, a scale per 128 x 128 block", 8.0 + 16 / 128**2),
+        ),
+        (
+            Format("safetensors", "awq"),
+            FormatInfo("4 bit, groups of 128, with zero points", 4.15625),
+        ),
+        (Format("safetensors", "gptq-int4"), FormatInfo("4 bit, groups of 128", 4.15625)),
+        (Format("safetensors", "gptq-int8"), FormatInfo("8 bit, groups of 128", 8.1875)),
+        (Format("mlx", "bf16"), FormatInfo("16 bit for Apple's MLX", 16.0)),
+        (Format("mlx", "8bit"), FormatInfo("8 bit for Apple's MLX", 8.5)),
+        (Format("mlx", "6bit"), FormatInfo("6 bit for Apple's MLX", 6.5)),
+        (Format("mlx", "4bit"), FormatInfo("4 bit for Apple's MLX", 4.5)),
+        _gguf("bf16", "16 bit for llama.cpp", 16.0),
+        _gguf("f16", "half precision for llama.cpp", 16.0),
+        _gguf("f32", "single precision for llama.cpp", 32.0),
+        _gguf("q8_0", "8 bit; as good as the original", 8.5),
+        _gguf("q6_k", "6 bit; hardly distinguishable", 6.5625),
+        _gguf("q5_k_m", "5 bit mix", 5.5),
+        _gguf("q5_k_s", "5 bit", 5.5),
+        _gguf("q5_0", "5 bit, older", 5.5),
+        _gguf("q5_1", "5 bit, older", 6.0),
+        _gguf("q4_k_m", "4 bit mix; the usual choice", 4.5),
+        _gguf("q4_k_s", "4 bit", 4.5),
+        _gguf("q4_0", "4 bit, older", 4.5),
+        _gguf("q4_1", "4 bit, older", 5.0),
+        _gguf("iq4_nl", "4 bit, non-linear", 4.5),
+        _gguf("iq4_xs", "4 bit, small", 4.25),
+        _gguf("mxfp4_moe", "4-bit experts, 8 bit elsewhere", 4.25),
+        _gguf("q3_k_l", "3 bit, large mix", 3.4375),
+        _gguf("q3_k_m", "3 bit mix", 3.4375),
+        _gguf("q3_k_s", "3 bit", 3.4375),
+        _gguf("iq3_m", "3 bit mix", 3.4375),
+        _gguf("iq3_s", "3 bit", 3.4375),
+        _gguf("iq3_xs", "3 bit, small", 3.4375),
+        _gguf("iq3_xxs", "3 bit, smallest", 3.0625),
+        _gguf("q2_k", "2 bit mix", 2.625),
+        _gguf("q2_k_s", "2 bit", 2.625),
+        _gguf("iq2_m", "2 bit mix", 2.5625),
+        _gguf("iq2_s", "2 bit", 2.5625),
+        _gguf("iq2_xs", "2 bit, small", 2.3125),
+        _gguf("iq2_xxs", "2 bit, smallest", 2.0625),
+        _gguf("iq1_m", "1 bit mix", 1.75),
+        _gguf("iq1_s", "1 bit", 1.5625),
+    ]
+)
+"""Every format that qwharf has a name for; what can be made or run of them is told elsewhere."""
+
+ALIASES = {
+    "gguf": Format("gguf", "q4_k_m"),
+    "safetensors": Format("safetensors", "bf16"),
+    "hf": Format("safetensors", "bf16"),
+    "mlx": Format("mlx", "4bit"),
+    "fp16": Format("safetensors", "f16"),
+    "gptq": Format("safetensors", "gptq-int4"),
+    "bf16": Format("safetensors", "bf16"),
+    "f16": Format("safetensors", "f16"),
+    "f32": Format("safetensors", "f32"),
+}
+
+
+def parse_format(text: str) -> Format:
+    """The format that ``text`` names: ``gguf:q4_k_m``, ``Q8_0``, ``fp8``, ``mlx-4bit``, ``gguf``.
+
+    Raises:
+        UsageError: there is none; ``facts["suggestions"]`` has the nearest names.
+    """
+    key = text.strip().lower()
+    if key in ALIASES:
+        return ALIASES[key]
+    for known in FORMATS:
+        container, quantization = known.container, known.quantization
+        spellings = {f"{container}:{quantization}", f"{container}-{quantization}"}
+        if container != "mlx" or quantization != "bf16":
+            spellings.add(quantization)
+        if key in spellings or key.replace("-", "_") == quantization:
+            return known
+    names = [*map(str, FORMATS), *(f.quantization for f in FORMATS), *ALIASES]
+    close = difflib.get_close_matches(key, dict.fromkeys(names), n=3)
+    close = list(dict.fromkeys(str(parse_format(c)) for c in close))
+    raise UsageError(
+        text,
+        found=f"format {text!r}",
+        expected="a weight format such as gguf:q4_k_m, gguf:q8_0, safetensors:bf16, fp8, awq",
+        hint=f"did you mean {' or '.join(close)}?" if close else "",
+        suggestions=close,
+    )

@@ -1,0 +1,215 @@
+"""The safetensors container: a strict reader and a streaming writer.
+
+Layout (huggingface/safetensors README): u64 little-endian header length; that many bytes of JSON,
+``{"name": {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {str: str}}``; then the
+tensors' bytes without holes. Offsets count from the end of the header.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from qwharf.errors import InvalidFile
+
+MAX_HEADER_BYTES = 100_000_000  # the reference implementation's own limit
+DTYPE_BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "F8_E8M0": 1, "I16": 2, "U16": 2,
+    "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "F64": 8, "I64": 8, "U64": 8,
+}  # fmt: skip
+REFETCH = "fetch the file again; it is damaged or was cut off"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """One tensor: ``offset`` counts from the start of the file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SafetensorsFile:
+    """A read header."""
+
+    path: Path
+    tensors: Mapping[str, TensorEntry]
+    metadata: Mapping[str, str]
+    data_offset: int
+
+    def chunks(self, name: str, chunk_bytes: int = 16 << 20) -> Iterator[bytes]:
+        """The raw bytes of a tensor, at most ``chunk_bytes`` at a time.
+
+        Raises:
+            InvalidFile: the file became shorter since its header was read.
+        """
+        entry = self.tensors[name]
+        with self.path.open("rb") as f:
+            f.seek(entry.offset)
+            left = entry.size_bytes
+            while left:
+                data = f.read(min(left, chunk_bytes))
+                if not data:
+                    raise _invalid(self.path, f"the end, {left} bytes early", name)
+                left -= len(data)
+                yield data
+
+
+def _invalid(path: Path, found: str, expected: str, hint: str = REFETCH) -> InvalidFile:
+    return InvalidFile(str(path), found=found, expected=expected, hint=hint)
+
+
+def read_safetensors(path: Path) -> SafetensorsFile:
+    """Read and check the header; no tensor is read.
+
+    Raises:
+        InvalidFile: truncated, oversized, overlapping, holed, of unknown dtype, or not safetensors.
+        OSError: the file cannot be opened.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as f:
+        prefix = f.read(8)
+        if len(prefix) < 8:
+            raise _invalid(path, f"{size} bytes", "a safetensors file (8 bytes and a header)")
+        (length,) = struct.unpack("<Q", prefix)
+        if length > MAX_HEADER_BYTES or length > size - 8:
+            raise _invalid(
+                path,
+                f"a header of {length:,} bytes in a file of {size:,}",
+                "a header within the file and below 100 MB",
+            )
+        raw = f.read(length)
+    header = _parse_header(path, raw)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise _invalid(path, "__metadata__ with values that are not texts", "texts")
+    start = 8 + length
+    tensors = {name: _entry(path, name, value, start) for name, value in header.items()}
+    _check_layout(path, tensors, start, size)
+    return SafetensorsFile(path=path, tensors=tensors, metadata=metadata, data_offset=start)
+
+
+def _parse_header(path: Path, raw: bytes) -> dict[str, Any]:
+    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            raise ValueError("a key twice")
+        return made
+
+    try:
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=no_duplicates)
+    except (ValueError, RecursionError) as e:
+        raise _invalid(path, f"a header that is not JSON ({e})", "a JSON object") from e
+    if not isinstance(header, dict):
+        raise _invalid(path, f"a header that is a {type(header).__name__}", "a JSON object")
+    return header
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _entry(path: Path, name: str, value: Any, start: int) -> TensorEntry:
+    where = f"tensor {name[:200]!r}"
+    if not isinstance(value, dict):
+        raise _invalid(path, f"{where} that is no object", "dtype, shape and data_offsets")
+    dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
+        raise _invalid(
+            path, f"{where} of dtype {str(dtype)[:40]!r}", "one of " + ", ".join(DTYPE_BYTES)
+        )
+    if not isinstance(shape, list) or len(shape) > 16 or not all(map(_is_count, shape)):
+        raise _invalid(path, f"{where} of shape {str(shape)[:80]}", "a list of sizes")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_count, offsets)):
+        raise _invalid(path, f"{where} with offsets {str(offsets)[:80]}", "[begin, end]")
+    begin, end = offsets
+    wanted = math.prod(shape) * DTYPE_BYTES[dtype]
+    if end - begin != wanted:
+        raise _invalid(path, f"{where} of {end - begin:,} bytes", f"{wanted:,} for {dtype} {shape}")
+    return TensorEntry(name, dtype, tuple(shape), start + begin, wanted)
+
+
+def _check_layout(path: Path, tensors: Mapping[str, TensorEntry], start: int, size: int) -> None:
+    at = start
+    for t in sorted(tensors.values(), key=lambda t: (t.offset, t.size_bytes)):
+        if t.offset != at:
+            kind = "overlaps another" if t.offset < at else "leaves a hole before it"
+            raise _invalid(path, f"tensor {t.name!r} that {kind}", "tensors end to end")
+        at += t.size_bytes
+    if at != size:
+        raise _invalid(path, f"{size:,} bytes", f"{at:,}, as the header says")
+
+
+class SafetensorsWriter:
+    """Writes a file tensor by tensor in bounded memory; it gets its name when it is whole.
+
+    Use as a context manager; write the tensors' bytes in the order of ``entries``, in pieces of any
+    size. On an exception nothing is left under ``path``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        entries: Sequence[tuple[str, str, Sequence[int]]],
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path = path
+        header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+        at = 0
+        for name, dtype, shape in entries:
+            end = at + math.prod(shape) * DTYPE_BYTES[dtype]
+            header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
+            at = end
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        text += b" " * (-len(text) % 8)  # data starts at a multiple of 8, for memory maps
+        self._head = struct.pack("<Q", len(text)) + text
+        self._left = at
+        self._partial = path.with_name(path.name + ".partial")
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> SafetensorsWriter:
+        self._file = self._partial.open("wb")
+        self._file.write(self._head)
+        return self
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes.
+
+        Raises:
+            ValueError: more than the entries take.
+        """
+        if self._file is None:
+            raise ValueError("not open")
+        size = memoryview(data).nbytes
+        if size > self._left:
+            raise ValueError(f"{size - self._left} bytes more than the header promises")
+        self._left -= size
+        self._file.write(data)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._file is not None  # noqa: S101 - __enter__ opened it
+        if kind is None and self._left == 0:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._partial.replace(self.path)
+            return
+        self._file.close()
+        self._partial.unlink(missing_ok=True)
+        if kind is None:
+            raise ValueError(f"{self._left} bytes fewer than the header promises")
