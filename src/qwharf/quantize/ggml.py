@@ -1,0 +1,223 @@
+"""llama.cpp's own block quantisers, called in the engine's shared library through ctypes.
+
+The engine wheel carries ``ggml_quantize_chunk``, the function behind ``llama-quantize``; calling
+it gives the same bytes by construction. The wheel is not imported (that would start an engine's
+runtime in this process): its library is found by :func:`importlib.util.find_spec` and opened as
+plain C. ctypes releases the interpreter lock during a call, so threads run side by side.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qwharf.errors import EngineError, UsageError
+from qwharf.formats.ggml_types import GGML_TYPES, GgmlType
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+WHEEL = "xllamacpp"
+CHUNK_ELEMENTS = 1 << 20
+"""Elements one thread works on at a time: 4 MiB as F32, which stays within its cache."""
+FLOATS = frozenset({"F32", "F16", "BF16"})
+QUANTIZED = frozenset(
+    {"Q8_0", "Q6_K", "Q5_K", "Q5_1", "Q5_0", "Q4_K", "Q4_1", "Q4_0", "Q3_K", "Q2_K", "IQ4_NL"}
+    | {"IQ4_XS", "IQ3_S", "MXFP4"}
+)
+"""What can be made without an importance matrix (Q2_K only as part of a Q2_K mix)."""
+
+_lock = threading.Lock()
+
+
+class Library:
+    """The few C functions used, with their types declared."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            handle = ctypes.CDLL(str(path))
+            self._init = handle.ggml_quantize_init
+            self._quantize = handle.ggml_quantize_chunk
+            self._valid = handle.ggml_validate_row_data
+        except (OSError, AttributeError) as e:
+            raise EngineError(
+                str(path),
+                found=str(e),
+                expected="llama.cpp's ggml_quantize_chunk in the engine's library",
+                hint=f"reinstall the engine: pip install --force-reinstall {WHEEL}",
+            ) from e
+        i64, pointer = ctypes.c_int64, ctypes.c_void_p
+        self._init.argtypes, self._init.restype = [ctypes.c_int], None
+        self._quantize.argtypes = [ctypes.c_int, pointer, pointer, i64, i64, i64, pointer]
+        self._quantize.restype = ctypes.c_size_t
+        self._valid.argtypes = [ctypes.c_int, pointer, ctypes.c_size_t]
+        self._valid.restype = ctypes.c_bool
+        self._ready: set[int] = set()
+
+    def quantize(self, kind: GgmlType, rows: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+        """Quantise ``rows`` [n_rows, n_cols], contiguous, into ``out`` (exactly the bytes)."""
+        if kind.id not in self._ready:
+            with _lock:  # builds look-up tables for some types, once
+                self._init(kind.id)
+                self._ready.add(kind.id)
+        n_rows, n_cols = rows.shape
+        made = self._quantize(kind.id, rows.ctypes.data, out.ctypes.data, 0, n_rows, n_cols, None)
+        if made != out.nbytes:
+            raise EngineError(
+                kind.name, found=f"{made} bytes from the quantiser", expected=f"{out.nbytes}"
+            )
+
+    def valid(self, kind: GgmlType, data: NDArray[np.uint8]) -> bool:
+        """Whether no block of ``data`` holds an infinite or undefined scale.
+
+        llama.cpp prints a line per bad block and refuses such a tensor when it loads it.
+        """
+        return bool(self._valid(kind.id, data.ctypes.data, data.nbytes))
+
+
+@cache
+def library() -> Library:
+    """The engine's library.
+
+    Raises:
+        EngineError: the wheel is not installed, or lacks the functions.
+    """
+    spec = importlib.util.find_spec(WHEEL)
+    folders = spec.submodule_search_locations if spec else None
+    for folder in folders or ():
+        for pattern in ("*.so", "*.pyd", "*.dylib"):
+            for path in sorted(Path(folder).glob(f"{WHEEL}{pattern}")):
+                return Library(path)
+    raise EngineError(
+        WHEEL,
+        found="no such package" if spec is None else "a package without a library",
+        expected="the engine wheel with llama.cpp's quantisers",
+        hint=f"pip install {WHEEL}",
+    )
+
+
+def ggml_type(type_name: str) -> GgmlType:
+    """The type called ``type_name`` (``Q4_K``).
+
+    Raises:
+        UsageError: there is none, or it cannot be made here.
+    """
+    kind = GGML_TYPES.get(type_name)
+    if kind is None or type_name not in FLOATS | QUANTIZED:
+        raise UsageError(
+            type_name, found=type_name, expected=f"one of {', '.join(sorted(FLOATS | QUANTIZED))}"
+        )
+    return kind
+
+
+def encode_rows(kind: GgmlType, rows: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+    """Encode contiguous ``rows`` [n_rows, n_cols] as ``kind`` into ``out``, in this thread."""
+    if kind.name == "F32":
+        out[...] = rows.reshape(-1).view(np.uint8)
+    elif kind.name == "F16":
+        with np.errstate(over="ignore"):  # an overflow becomes infinite; the caller looks
+            out.view(np.float16)[...] = rows.reshape(-1)
+    elif kind.name == "BF16":
+        out.view(np.uint16)[...] = f32_to_bf16(rows.reshape(-1))
+    else:
+        library().quantize(kind, rows, out)
+
+
+def quantize(
+    type_name: str, rows: NDArray[np.float32], *, threads: int | None = None
+) -> NDArray[np.uint8]:
+    """Encode a whole matrix.
+
+    Args:
+        type_name: ``Q4_K``, ``BF16`` …; as in :data:`~qwharf.formats.ggml_types.GGML_TYPES`.
+        rows: F32, [n_rows, n_cols]; n_cols a multiple of the type's block.
+        threads: how many work at once; ``None``: one. The bytes do not depend on it.
+
+    Returns:
+        The bytes, n_rows times the bytes of a row, as a flat array.
+
+    Raises:
+        UsageError: no such type, or rows that it cannot hold.
+        EngineError: the engine's library is missing or of another kind.
+    """
+    kind = ggml_type(type_name)
+    if rows.ndim != 2 or rows.shape[1] == 0 or rows.shape[1] % kind.block_elements:
+        raise UsageError(
+            f"{type_name} rows",
+            found=f"an array of shape {rows.shape}",
+            expected=f"two dimensions, rows a multiple of {kind.block_elements} long",
+        )
+    source = np.ascontiguousarray(rows, dtype=np.float32)
+    n_rows, n_cols = source.shape
+    row_bytes = n_cols // kind.block_elements * kind.block_bytes
+    out = np.empty(n_rows * row_bytes, np.uint8)
+    step = max(1, CHUNK_ELEMENTS // n_cols)
+
+    def work(first: int) -> None:
+        last = min(first + step, n_rows)
+        encode_rows(kind, source[first:last], out[first * row_bytes : last * row_bytes])
+
+    run_all(work, range(0, n_rows, step), threads or 1)
+    return out
+
+
+def run_all(work: Callable[[int], Any], items: range, threads: int) -> None:
+    """Call ``work`` on every item, ``threads`` at a time; the first exception is raised."""
+    if threads < 2 or len(items) < 2:
+        for item in items:
+            work(item)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(work, items):
+            pass
+
+
+# ------------------------------------------------------------------------------ 16-bit floats
+
+
+def bf16_to_f32(
+    source: NDArray[np.uint16], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Widen bfloat16 bit patterns: they are the upper halves of the F32 ones."""
+    wide = np.empty(source.shape, np.float32) if out is None else out
+    np.left_shift(source, np.uint32(16), out=wide.view(np.uint32), dtype=np.uint32)
+    return wide
+
+
+def f32_to_bf16(source: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Round F32 to bfloat16 bit patterns: to nearest, ties to even; NaN stays (a quiet) NaN.
+
+    The same result as ``ggml_fp32_to_bf16``: adding 0x7FFF plus the lowest kept bit carries into
+    the kept half exactly when rounding up is due.
+    """
+    bits = np.ascontiguousarray(source).view(np.uint32)
+    upper = bits >> np.uint32(16)
+    rounded = (bits + np.uint32(0x7FFF) + (upper & np.uint32(1))) >> np.uint32(16)
+    nan = (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
+    if nan.any():
+        rounded = np.where(nan, upper | np.uint32(0x40), rounded)
+    return rounded.astype(np.uint16)
+
+
+_EXPONENT = {
+    "BF16": (np.uint16, 0x7F80),
+    "F16": (np.uint16, 0x7C00),
+    "F32": (np.uint32, 0x7F800000),
+}
+
+
+def all_finite(type_name: str, raw: NDArray[np.uint8]) -> bool:
+    """Whether no element of ``raw`` (bytes of F32, F16 or BF16) is infinite or NaN."""
+    dtype, exponent = _EXPONENT[type_name]
+    bits = raw.view(dtype)
+    if bits.size == 0:
+        return True
+    return int((bits & dtype(exponent)).max()) != exponent

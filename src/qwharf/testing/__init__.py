@@ -1,0 +1,19 @@
+"""For tests and measurements: synthetic checkpoints of any Qwen3 shape."""
+
+from qwharf.testing.checkpoint import (
+    TINY,
+    TINY_MOE,
+    Written,
+    config_json,
+    generation_config_json,
+    write_synthetic_checkpoint,
+)
+
+__all__ = [
+    "TINY",
+    "TINY_MOE",
+    "Written",
+    "config_json",
+    "generation_config_json",
+    "write_synthetic_checkpoint",
+]
