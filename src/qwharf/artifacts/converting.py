@@ -43,7 +43,7 @@ def convert_artifact(
         if progress is not None:
             progress(f"convert {label}" if label else "convert", done, total)
 
-    with locks.locked(work / f"{key}.lock", waiting):
+    with locks.locked(work / f"{key}.lock", waiting, delete=True):
         made = store.find(artifact.model, target, converted_from=artifact.id)
         if made is not None:
             return made

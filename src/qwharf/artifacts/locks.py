@@ -79,12 +79,20 @@ class FileLock:
 
 
 @contextlib.contextmanager
-def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+def locked(
+    path: Path,
+    on_wait: Callable[[], None] | None = None,
+    *,
+    give_up: Callable[[], None] | None = None,
+    delete: bool = False,
+) -> Iterator[None]:
     """Hold the lock ``path``; wait for it as long as its holder lives.
 
     Args:
         path: the lock's file; its folder must exist.
         on_wait: called once, if there is something to wait for.
+        give_up: called again and again while waiting; raises to stop.
+        delete: remove the lock's file in the end.
     """
     lock = FileLock(path)
     pause = 0.002
@@ -93,12 +101,14 @@ def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[No
         if not told and on_wait is not None:
             on_wait()
         told = True
+        if give_up is not None:
+            give_up()
         time.sleep(pause)
         pause = min(pause * 1.5, 0.2)
     try:
         yield
     finally:
-        lock.release()
+        lock.release(delete=delete)
 
 
 def is_held(path: Path) -> bool:

@@ -168,6 +168,17 @@ class Store:
                 step=step,
             )
 
+    def take(self, sha256: str) -> BlobRef | None:
+        """The content ``sha256`` if it is here and looks untouched; then kept as by `put_file`."""
+        if not self.blobs.path(sha256).exists():
+            return None
+        with disk.storage_errors(self.root), self.lock():
+            if not self.blobs.untouched(sha256):
+                return None
+            self.scratch.hold(sha256)
+            size = self.blobs.path(sha256).stat().st_size
+        return BlobRef(sha256=sha256, size_bytes=size, how="already there")
+
     def add(
         self,
         model_name: str,
