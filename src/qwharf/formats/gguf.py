@@ -12,7 +12,7 @@ import math
 import re
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,10 @@ _SCALARS = {
     12: "d",
 }
 _STRING, _ARRAY = 8, 9
+_KINDS = {
+    0: "u8", 1: "i8", 2: "u16", 3: "i16", 4: "u32", 5: "i32", 6: "f32", 7: "bool", 8: "str",
+    9: "array", 10: "u64", 11: "i64", 12: "f64",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class GgufFile:
     tensors: Mapping[str, GgufTensor]
     data_offset: int
     alignment: int
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """The type of each metadata value as the writer names it: ``u32``, ``str``, ``[i32]`` …"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,8 @@ class _Reader:
         self.size = size
         self.file = path.open("rb")
         self.at = 0
+        self.item = 0
+        """Of the array read last, the type of its items."""
 
     def take(self, count: int, what: str) -> bytes:
         """Exactly ``count`` bytes."""
@@ -119,6 +127,8 @@ class _Reader:
         if kind != _ARRAY or depth > 2:
             raise _invalid(self.path, f"{what} of type {kind}", "a value type from 0 to 12")
         item, count = self.number("I", what), self.number("Q", what)
+        if depth == 0:
+            self.item = item
         if item in _SCALARS:
             code = _SCALARS[item]
             width = struct.calcsize("<" + code)
@@ -170,12 +180,14 @@ def _read(reader: _Reader, path: Path, size: int, keep: int | None) -> GgufFile:
     if not 0 <= n_tensors <= MAX_TENSORS or not 0 <= n_keys <= MAX_KEYS:
         raise _invalid(path, f"{n_tensors:,} tensors and {n_keys:,} keys", "plausible counts")
     metadata: dict[str, Any] = {}
+    kinds: dict[str, str] = {}
     for _ in range(n_keys):
         key = reader.text("a key", MAX_NAME_BYTES)
         if key in metadata:
             raise _invalid(path, f"key {key!r} twice", "each key once")
         kind = reader.number("I", f"the type of {key!r}")
         metadata[key] = reader.value(kind, f"the value of {key!r}", keep)
+        kinds[key] = f"[{_KINDS[reader.item]}]" if kind == _ARRAY else _KINDS[kind]
     alignment = metadata.get("general.alignment", 32)
     if (
         not _is_int(alignment)
@@ -192,7 +204,7 @@ def _read(reader: _Reader, path: Path, size: int, keep: int | None) -> GgufFile:
             raise _invalid(path, f"tensor {name!r} twice", "each tensor once")
         tensors[name] = _tensor(path, name, shape, kind, offset, start, alignment)
     _check_layout(path, tensors, start, size)
-    return GgufFile(path, version, metadata, tensors, start, alignment)
+    return GgufFile(path, version, metadata, tensors, start, alignment, kinds)
 
 
 def _is_int(value: object) -> bool:
