@@ -113,6 +113,25 @@ def test_odd_deltas_are_named(parts: list[Any], fact: str) -> None:
         replies.streamed([delta(tool_calls=[p]) for p in parts], done=True)
 
 
+@pytest.mark.parametrize(
+    ("content", "reasoning", "leaks", "fumbles"),
+    [
+        ("fine", "fine", False, False),
+        ("<think>\nx", "", True, False),
+        ("x", "</think> x", True, False),
+        ('<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>', "", True, False),
+        ('<tool_call>\n{"name": "f", "argum', "", True, True),
+        ("<tool_call>\nf()\n</tool_call>", "", True, True),
+        ("x", "a <tool_call> would help", False, False),
+    ],
+)
+def test_leaks_and_fumbles(content: str, reasoning: str, leaks: bool, fumbles: bool) -> None:
+    """A whole call left in text is the parser's fault, half a call the model's."""
+    reply = replies.Reply(content=content, reasoning=reasoning, reasoning_field=None)
+    assert bool(reply.leaked()) is leaks
+    assert reply.fumbled() is fumbles
+
+
 @pytest.mark.parametrize("arguments", ["", "[]", "{", "null"])
 def test_arguments_that_are_no_object_are_named(arguments: str) -> None:
     with pytest.raises(Broken, match="arguments of `f`"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,9 @@ from qwharf.verify.contract import Broken
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 """Names in use; the first is the contract's."""
-TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>")
+THINK_TAGS = ("<think>", "</think>")
+TOOL_TAGS = ("<tool_call>", "</tool_call>", "<tool_response>")
+RAW_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 STOP_TOKENS = ("<|im_end|>", "<|im_start|>", "<|endoftext|>")
 
 
@@ -71,13 +74,32 @@ class Reply:
         return self.reasoning + self.content
 
     def leaked(self) -> str | None:
-        """The first tag that stands in text meant for people."""
-        for tag in TAGS:
+        """The first tag that stands in text meant for people.
+
+        Tool tags within the reasoning are the model's own thoughts, and not counted.
+        """
+        for tag in (*THINK_TAGS, *TOOL_TAGS):
             if tag in self.content:
                 return f"`{tag}` in content: {shown(self.content)}"
-            if tag in self.reasoning:
+            if tag in self.reasoning and tag in THINK_TAGS:
                 return f"`{tag}` in the reasoning: {shown(self.reasoning)}"
         return None
+
+    def fumbled(self) -> bool:
+        """Whether content holds tool tags but no well-formed call: so the model itself wrote it."""
+        if any(tag in self.text for tag in THINK_TAGS):
+            return False
+        return any(t in self.content for t in TOOL_TAGS) and not any(
+            _is_call(text) for text in RAW_CALL.findall(self.content)
+        )
+
+
+def _is_call(text: str) -> bool:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and "name" in value
 
 
 def whole(body: dict[str, Any]) -> Reply:

@@ -46,6 +46,8 @@ def calls_of(probe: Probe, reply: Reply, tools: Sequence[Tool]) -> tuple[ToolCal
     Raises:
         Broken: a call is there, but not as OpenAI has it, or it leaks into text.
     """
+    if reply.fumbled():
+        return None
     no_leak(reply)
     if not reply.tool_calls:
         _accounted(probe, reply)
