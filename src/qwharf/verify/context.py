@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 
 from qwharf.verify.contract import Broken, Unclear, check
-from qwharf.verify.probe import Probe, Refused
+from qwharf.verify.line import Refused
+from qwharf.verify.probe import Probe
 from qwharf.verify.replies import shown
 
 RESERVE_TOKENS = 96

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
+from qwharf.errors import QwharfError
 from qwharf.types import Check, Thinking
 
 if TYPE_CHECKING:
     from qwharf.verify.probe import Probe
 
 Need = Literal["reference", "context", "sampling"]
+_Option = TypeVar("_Option")
 ANY: frozenset[Thinking] = frozenset(("hybrid", "instruct", "thinking"))
 THINKS: frozenset[Thinking] = frozenset(("hybrid", "thinking"))
 HYBRID: frozenset[Thinking] = frozenset(("hybrid",))
@@ -32,6 +34,30 @@ class Broken(Exception):
 
 class Unclear(Exception):
     """The fact cannot be seen here; the text says why. Reported as a skip, never as a pass."""
+
+
+class Weak(Exception):
+    """The model, not the deployment, fell short; the text is what it did instead."""
+
+
+def first_success(
+    attempt: Callable[[_Option], str], options: Iterable[_Option], otherwise: str
+) -> str:
+    """The finding of the first attempt that succeeds: a weak model gets more than one chance.
+
+    An attempt raises :class:`Weak` when the model fell short, and :class:`Broken`, which ends the
+    matter, when the deployment is at fault.
+
+    Raises:
+        Broken: every attempt was weak; ``otherwise`` says so, with what came instead.
+    """
+    instead = []
+    for option in options:
+        try:
+            return attempt(option)
+        except Weak as e:
+            instead.append(str(e))
+    raise Broken(f"{otherwise}: {'; '.join(instead)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +90,8 @@ class CheckFunction:
             return self._check("fail", found=str(e), meaning=self.meaning, seconds=_since(start))
         except Unclear as e:
             return self._check("skip", found="", meaning=str(e), seconds=_since(start))
+        except QwharfError as e:  # our own rendering failed, not the endpoint
+            return self._check("fail", found=str(e), meaning=self.meaning, seconds=_since(start))
         except Exception as e:
             # An answer so odd that no line of the check foresaw it is a fact about the endpoint.
             odd = f"an answer that could not be read: {type(e).__name__}: {e}"[:500]

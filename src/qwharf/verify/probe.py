@@ -2,73 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
 from qwharf.errors import NetworkError, UsageError
 from qwharf.verify import replies, sse
 from qwharf.verify.contract import Broken, Unclear
+from qwharf.verify.line import Answer, Line, NoConnection, Refused, TooLate, as_json
 from qwharf.verify.pace import Pace
 from qwharf.verify.replies import Reply
 from qwharf.verify.target import Message, Reference, Target, Tool
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-MAX_BODY_BYTES = 64 * 2**20
 SEEN_CHARACTERS = 8
 """Enough to tell a tag from text."""
-_Option = TypeVar("_Option")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A raw HTTP answer, for checks of errors and lists."""
-
-    status: int
-    text: str
-
-    @property
-    def body(self) -> Any:
-        """The JSON of the answer.
-
-        Raises:
-            Broken: it is not JSON.
-        """
-        try:
-            return json.loads(self.text)
-        except ValueError as e:
-            raise Broken(f"HTTP {self.status} without JSON: {replies.shown(self.text)}") from e
-
-    def error_message(self) -> str:
-        """``error.message`` of OpenAI's error shape.
-
-        Raises:
-            Broken: the body is not of that shape.
-        """
-        body = self.body
-        error = body.get("error") if isinstance(body, dict) else None
-        message = error.get("message") if isinstance(error, dict) else None
-        if not isinstance(message, str) or not message:
-            raise Broken(
-                f"HTTP {self.status} without `error.message`: {replies.shown(self.text, 200)}"
-            )
-        return message
-
-
-class Refused(Broken):
-    """The endpoint answered a request with an error status."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(f"HTTP {answer.status}: {replies.shown(answer.text, 300)}")
-        self.answer = answer
-
-
-class _Left(Exception):
-    """We stopped waiting, on purpose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +32,9 @@ class Probe:
     """One target and the connection to it; a context manager."""
 
     def __init__(self, target: Target) -> None:
-        import httpx2
-
         self.target = target
         self.pace = Pace(target.deadline_seconds)
-        headers = {"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}
-        self._http = httpx2.Client(
-            headers=headers,
-            # A proxy of the environment has no business between us and this machine.
-            trust_env=urlsplit(target.base_url).hostname not in LOOPBACK,
-            # Servers close idle connections as they like (llama-server after 100 requests); a
-            # request that meets such a close proves nothing, so each gets a connection of its own.
-            limits=httpx2.Limits(max_keepalive_connections=0),
-        )
+        self._line = Line(target.base_url, target.api_key)
         self._base = target.base_url.rstrip("/")
         self._served: str | None = target.served_name
 
@@ -103,7 +42,7 @@ class Probe:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.close()
+        self._line.close()
 
     # ------------------------------------------------------------------------------ the target
 
@@ -126,19 +65,17 @@ class Probe:
             NetworkError: nothing answers there.
             UsageError: several models are served and none was named.
         """
-        import httpx2
-
         try:
-            answer = self.get("/models", first=True)
-        except Broken:
-            return  # it hangs: the checks will say so
-        except httpx2.HTTPError as e:
+            answer = self.get("/models")
+        except NoConnection as e:
             raise NetworkError(
                 self._base,
-                found=str(e) or type(e).__name__,
+                found=e.reason,
                 expected="an OpenAI-compatible endpoint",
                 hint="is it running? For deployments of qwharf see `qwharf ps`",
             ) from e
+        except Broken:
+            return  # it hangs: the checks will say so
         if self._served is None:
             try:
                 names = [str(m["id"]) for m in answer.body["data"]]
@@ -228,21 +165,20 @@ class Probe:
 
     def send(self, body: dict[str, Any], *, stream: bool = False, prompt_tokens: int = 0) -> Reply:
         """A request whose body is made already; raises as :meth:`chat`."""
-        limit = int(body.get("max_tokens") or body.get("max_completion_tokens") or 64)
-        deadline = self.pace.deadline(limit, prompt_tokens)
         start = time.monotonic()
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
             events: list[dict[str, Any]] = []
             done = False
-            for data in self._stream(body, deadline):
+            for data in self._events(body, prompt_tokens):
                 if data == "[DONE]":
                     done = True
                 else:
                     events.append(sse.parse(data))
             reply = replies.streamed(events, done=done)
         else:
-            answer = self.post("/chat/completions", body, deadline=deadline)
+            deadline = self.pace.deadline(_limit(body), prompt_tokens)
+            answer = self.post("/chat/completions", body, seconds=deadline)
             if answer.status != 200:
                 raise Refused(answer)
             reply = replies.whole(answer.body)
@@ -253,7 +189,7 @@ class Probe:
         """Stream until the first few visible characters, then hang up: cheap, whatever follows."""
         body = self.body(messages, **wishes) | {"stream": True}
         events: list[dict[str, Any]] = []
-        for data in self._stream(body, self.pace.deadline(body["max_tokens"])):
+        for data in self._events(body):
             if data == "[DONE]":
                 break
             events.append(sse.parse(data))
@@ -276,8 +212,8 @@ class Probe:
             "stream_options": {"include_usage": True},
         }
         events: list[dict[str, Any]] = []
-        with suppress(_Left):
-            for data in self._stream(body, seconds, patient=False):
+        with suppress(TooLate):
+            for data in self._stream(body, seconds):
                 if data != "[DONE]":
                     events.append(sse.parse(data))
         usage = replies.streamed(events, done=True).usage
@@ -285,14 +221,14 @@ class Probe:
 
     # ------------------------------------------------------------------------------ raw access
 
-    def get(self, path: str, *, first: bool = False) -> Answer:
-        """GET below the base URL; ``first`` lets connection errors through."""
-        return self._call("GET", self._base + path, None, {}, self.pace.deadline(0), raw=first)
+    def get(self, path: str) -> Answer:
+        """GET below the base URL."""
+        return self._call("GET", self._base + path)
 
-    def post(self, path: str, body: Any, *, deadline: float | None = None) -> Answer:
+    def post(self, path: str, body: Any, *, seconds: float | None = None) -> Answer:
         """POST below the base URL; bytes are sent as they are, all else as JSON."""
-        content = body if isinstance(body, bytes) else _json(body)
-        return self._call("POST", self._base + path, content, {}, deadline)
+        content = body if isinstance(body, bytes) else as_json(body)
+        return self._call("POST", self._base + path, content, seconds=seconds)
 
     def applied(self) -> dict[str, Any]:
         """What the engine applied to its latest request, as llama-server's ``/slots`` tells.
@@ -302,7 +238,7 @@ class Probe:
         """
         if not self.target.probe_url:
             raise Unclear("the endpoint does not show what sampling it applies")
-        answer = self._call("GET", self._probe_url("/slots"), None, self._probe_headers, None)
+        answer = self._ask("GET", "/slots")
         if answer.status in (404, 405, 501):
             raise Unclear("the endpoint does not show what sampling it applies")
         if answer.status != 200:
@@ -318,75 +254,39 @@ class Probe:
         Raises:
             Refused: an error status.
         """
-        url = self._probe_url(path)
-        answer = self._call("POST", url, _json(body), self._probe_headers, None)
+        answer = self._ask("POST", path, as_json(body))
         if answer.status != 200:
             raise Refused(answer)
         return answer.body
 
-    def _probe_url(self, path: str) -> str:
-        return f"{(self.target.probe_url or '').rstrip('/')}{path}"
-
-    @property
-    def _probe_headers(self) -> dict[str, str]:
-        return dict(self.target.probe_headers)
+    def _ask(self, method: str, path: str, content: bytes | None = None) -> Answer:
+        url = f"{(self.target.probe_url or '').rstrip('/')}{path}"
+        return self._call(method, url, content, headers=dict(self.target.probe_headers))
 
     def _call(
         self,
         method: str,
         url: str,
-        content: bytes | None,
-        headers: dict[str, str],
-        deadline: float | None,
-        raw: bool = False,
+        content: bytes | None = None,
+        *,
+        seconds: float | None = None,
+        headers: dict[str, str] | None = None,
     ) -> Answer:
-        seconds = deadline or self.pace.deadline(0)
-        with (
-            self._translated(seconds, raw=raw),
-            self._http.stream(
-                method, url, content=content, headers=_typed(headers), timeout=seconds
-            ) as response,
-        ):
-            kept = b"".join(_until(response.iter_bytes(), seconds))
-            return Answer(response.status_code, kept.decode("utf-8", "replace"))
-
-    def _stream(
-        self, body: dict[str, Any], seconds: float, *, patient: bool = True
-    ) -> Iterator[str]:
-        url = self._base + "/chat/completions"
-        with (
-            self._translated(seconds, patient=patient),
-            self._http.stream(
-                "POST", url, content=_json(body), headers=_typed({}), timeout=seconds
-            ) as response,
-        ):
-            pieces = _until(response.iter_bytes(), seconds)
-            if response.status_code != 200:
-                text = b"".join(pieces).decode("utf-8", "replace")
-                raise Refused(Answer(response.status_code, text))
-            kind = response.headers.get("content-type", "")
-            if not kind.startswith("text/event-stream"):
-                raise Broken(f"a stream of content type `{kind}`, not `text/event-stream`")
-            yield from sse.events(pieces)
-
-    @contextmanager
-    def _translated(
-        self, seconds: float, *, raw: bool = False, patient: bool = True
-    ) -> Iterator[None]:
-        """Transport failures as facts."""
-        import httpx2
-
         try:
-            yield
-        except (httpx2.TimeoutException, TimeoutError) as e:
-            if not patient:
-                raise _Left from e
+            return self._line.call(method, url, content, seconds or self.pace.deadline(0), headers)
+        except TooLate:
             self.pace.missed()
-            raise Broken(f"no complete answer within {seconds:.0f} s") from e
-        except httpx2.HTTPError as e:
-            if raw:
-                raise
-            raise Broken(f"the connection failed: {str(e) or type(e).__name__}") from e
+            raise
+
+    def _events(self, body: dict[str, Any], prompt_tokens: int = 0) -> Iterator[str]:
+        try:
+            yield from self._stream(body, self.pace.deadline(_limit(body), prompt_tokens))
+        except TooLate:
+            self.pace.missed()
+            raise
+
+    def _stream(self, body: dict[str, Any], seconds: float) -> Iterator[str]:
+        return self._line.stream(f"{self._base}/chat/completions", as_json(body), seconds)
 
 
 def _opening(reply: Reply) -> Opening:
@@ -397,45 +297,5 @@ def _opening(reply: Reply) -> Opening:
     return Opening("tool call") if reply.tool_calls else Opening("nothing")
 
 
-class Weak(Exception):
-    """The model, not the deployment, fell short; the text is what it did instead."""
-
-
-def first_success(
-    attempt: Callable[[_Option], str], options: Iterable[_Option], otherwise: str
-) -> str:
-    """The finding of the first attempt that succeeds: a weak model gets more than one chance.
-
-    An attempt raises :class:`Weak` when the model fell short, and :class:`Broken`, which ends the
-    matter, when the deployment is at fault.
-
-    Raises:
-        Broken: every attempt was weak; ``otherwise`` says so, with what came instead.
-    """
-    instead = []
-    for option in options:
-        try:
-            return attempt(option)
-        except Weak as e:
-            instead.append(str(e))
-    raise Broken(f"{otherwise}: {'; '.join(instead)}")
-
-
-def _until(pieces: Iterator[bytes], seconds: float) -> Iterator[bytes]:
-    """Pass ``pieces`` on, but not beyond the deadline nor the size limit."""
-    end, size = time.monotonic() + seconds, 0
-    for piece in pieces:
-        if time.monotonic() > end:
-            raise TimeoutError
-        size += len(piece)
-        if size > MAX_BODY_BYTES:
-            raise Broken(f"an answer of more than {MAX_BODY_BYTES:,} bytes")
-        yield piece
-
-
-def _json(body: Any) -> bytes:
-    return json.dumps(body, ensure_ascii=False).encode("utf-8")
-
-
-def _typed(headers: dict[str, str]) -> dict[str, str]:
-    return {"Content-Type": "application/json", **headers}
+def _limit(body: dict[str, Any]) -> int:
+    return int(body.get("max_tokens") or body.get("max_completion_tokens") or 64)

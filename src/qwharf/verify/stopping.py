@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from qwharf.verify.contract import Broken, Unclear, check
+from qwharf.verify.contract import Broken, Unclear, Weak, check, first_success
 from qwharf.verify.conversations import WEATHER, system, user
-from qwharf.verify.probe import Probe, Weak, first_success
+from qwharf.verify.probe import Probe
 from qwharf.verify.replies import STOP_TOKENS, Reply, shown
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from qwharf.errors import InvalidFile
 from qwharf.types import Mode, Sampling, Thinking
 
 Message = dict[str, Any]
@@ -38,9 +37,10 @@ class Reference:
         Raises:
             InvalidFile: there is no chat template, or a file is damaged.
         """
+        from qwharf.formats.chat_template import load_chat_template
         from qwharf.formats.tokenizer import load_tokenizer
 
-        return cls(_chat_template(path), load_tokenizer(path))
+        return cls(load_chat_template(path), load_tokenizer(path))
 
     def render(
         self, messages: Sequence[Message], tools: Sequence[Tool] | None = None, **variables: Any
@@ -83,26 +83,6 @@ class Target:
     probe_headers: Mapping[str, str] = field(default_factory=dict)
     deadline_seconds: float = 120.0
     """Patience with one request; grows for endpoints that are seen to be slow, not stuck."""
-
-
-def _chat_template(path: Path) -> str:
-    if path.is_dir():
-        from qwharf.formats.checkpoint import read_checkpoint
-
-        found, key = read_checkpoint(path).chat_template, "tokenizer_config.json: chat_template"
-    else:
-        from qwharf.formats.gguf import read_gguf
-
-        key = "tokenizer.chat_template"
-        found = read_gguf(path).metadata.get(key)
-    if not isinstance(found, str) or not found:
-        raise InvalidFile(
-            str(path),
-            found="no chat template",
-            expected=f"one under `{key}`",
-            hint="name the checkpoint that the deployment was made from: `--checkpoint PATH`",
-        )
-    return found
 
 
 def as_template_input(message: Message) -> Message:

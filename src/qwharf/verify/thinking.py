@@ -6,9 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from qwharf.types import Sampling
-from qwharf.verify.contract import ALWAYS, HYBRID, INSTRUCT, THINKS, Broken, Unclear, check
+from qwharf.verify.contract import (
+    ALWAYS,
+    HYBRID,
+    INSTRUCT,
+    THINKS,
+    Broken,
+    Unclear,
+    Weak,
+    check,
+    first_success,
+)
 from qwharf.verify.conversations import assistant, system, user
-from qwharf.verify.probe import Probe, Refused, Weak, first_success
+from qwharf.verify.line import Refused
+from qwharf.verify.probe import Probe
 from qwharf.verify.replies import REASONING_FIELDS, Reply, shown
 from qwharf.verify.target import Message
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from qwharf.verify.contract import THINKS, Broken, Unclear, check
+from qwharf.verify.contract import THINKS, Broken, Unclear, Weak, check, first_success
 from qwharf.verify.conversations import TIME, WEATHER, assistant, call, result, tool, user
-from qwharf.verify.probe import Probe, Weak, first_success
+from qwharf.verify.probe import Probe
 from qwharf.verify.replies import Reply, ToolCall, shown
 from qwharf.verify.schema import violation
 from qwharf.verify.target import Tool
