@@ -11,7 +11,7 @@ from qwharf.artifacts import disk, hf_cache
 from qwharf.artifacts.blobs import BlobRef
 from qwharf.artifacts.disk import Progress
 from qwharf.artifacts.inspecting import Inspected, inspect_folder, inspect_gguf
-from qwharf.artifacts.selection import select
+from qwharf.artifacts.selection import INDEX, is_companion
 from qwharf.artifacts.store import Store
 from qwharf.errors import InvalidFile, UnknownModel
 from qwharf.types import Artifact
@@ -60,22 +60,38 @@ def import_path(
 def _import_gguf(
     store: Store, origin: Path, path: Path, model: str, progress: Progress | None
 ) -> Imported:
+    from qwharf.formats.gguf import split_parts
+
     # A link's own name is the better one: a cache's blob is called by its hash.
     named = path if path.suffix.lower() == ".gguf" else origin
-    if named.suffix.lower() != ".gguf":
+    suffix = named.suffix.lower() == ".gguf"
+    if not suffix and not _is_gguf(named):
         raise InvalidFile(
             str(path),
-            found=f"a file that ends in `{named.suffix}`",
+            found="a file that does not begin as GGUF does",
             expected="a `.gguf` file or a checkpoint folder",
             hint="for safetensors, give the folder that holds config.json",
         )
-    inspected = inspect_gguf(named)
-    files = {part.name: part.resolve() for part in inspected.weights}
     provenance = {"source": str(origin)}
-    snapshot = hf_cache.repository_of(path.absolute().parent)
+    root = named.parent.resolve()
+    snapshot = hf_cache.repository_of(root)
     if snapshot is not None:
-        provenance |= {"repository": snapshot[1], "revision": snapshot[2], "hub": "hf"}
-    return _store(store, files, inspected, model, provenance, inspected.weights[0].name, progress)
+        root, repository, revision = snapshot
+        provenance |= {"repository": repository, "revision": revision, "hub": "hf"}
+    # The named file may be a link to anywhere: the user named it. Its siblings may not.
+    for part in split_parts(named):
+        if part != named:
+            _inside(part, root)
+    inspected = inspect_gguf(named)
+    # Ollama's blobs have no suffix, but engines want one.
+    files = {p.name if suffix else f"{p.name}.gguf": p.resolve() for p in inspected.weights}
+    return _store(store, files, inspected, model, provenance, min(files), progress)
+
+
+def _is_gguf(path: Path) -> bool:
+    disk.require_file(path)
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF"
 
 
 def _import_folder(store: Store, origin: Path, model: str, progress: Progress | None) -> Imported:
@@ -90,19 +106,22 @@ def _import_folder(store: Store, origin: Path, model: str, progress: Progress | 
     ggufs = [n for n in names if n.lower().endswith(".gguf")]
     if ggufs and "config.json" not in names:
         return _import_only_gguf(store, folder, ggufs, model, progress)
+    for name in names:  # before anything is read through a link
+        if name.endswith(".safetensors") or is_companion(name) or INDEX.fullmatch(name):
+            _inside(folder / name, root)
     inspected = inspect_folder(folder)
     wanted = {p.relative_to(folder).as_posix() for p in inspected.weights}
-    chosen = select(names, inspected.format, subject=str(folder))
-    files = {n: _inside(folder / n, root) for n in sorted(wanted | set(chosen.names))}
+    wanted |= {n for n in names if is_companion(n) or INDEX.fullmatch(n)}
+    files = {n: _inside(folder / n, root) for n in sorted(wanted)}
     return _store(store, files, inspected, model, provenance, None, progress)
 
 
 def _import_only_gguf(
     store: Store, folder: Path, names: list[str], model: str, progress: Progress | None
 ) -> Imported:
-    from qwharf.artifacts.inspecting import gguf_parts
+    from qwharf.formats.gguf import split_parts
 
-    first = gguf_parts(folder / names[0])
+    first = split_parts(folder / names[0])
     if {folder / n for n in names} != set(first):
         raise InvalidFile(
             str(folder),
@@ -110,7 +129,8 @@ def _import_only_gguf(
             expected="one model",
             hint=f"name the file: {folder / names[0]}",
         )
-    return _import_gguf(store, first[0].resolve(), first[0], model, progress)
+    root = (hf_cache.repository_of(folder) or (folder,))[0]
+    return _import_gguf(store, _inside(first[0], root), first[0], model, progress)
 
 
 def _snapshot_of(folder: Path) -> Path:
