@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from qwharf import __version__
 from qwharf.artifacts import locks
 from qwharf.artifacts.disk import Progress
@@ -39,9 +41,9 @@ def convert_artifact(
         if progress is not None:
             progress(f"another command converts to {target}: waiting", 0, None)
 
-    def step(done: int, total: int, label: str) -> None:
+    def step(done: int, total: int, _: str) -> None:
         if progress is not None:
-            progress(f"convert {label}" if label else "convert", done, total)
+            progress(f"convert to {target}", done, total)
 
     with locks.locked(work / f"{key}.lock", waiting, delete=True):
         made = store.find(artifact.model, target, converted_from=artifact.id)
@@ -49,16 +51,23 @@ def convert_artifact(
             return made
         store.check(artifact)
         out = work / f"{key}.gguf"
-        convert(artifact.path, target, out, progress=step)
-        name = f"{_file_stem(artifact.model)}-{target.quantization.upper()}.gguf"
-        ref = store.put_file(out, "move")
-        return store.add(
-            artifact.model,
-            target,
-            {name: ref},
-            _provenance(artifact),
-            name,
-        )
+        title = artifact.provenance.get("repository", artifact.model).rpartition("/")[2]
+        convert(artifact.path, target, out, progress=step, name=title)
+        name = f"{_file_stem(title)}-{target.quantization.upper()}.gguf"
+        ref = store.put_file(out, "move", step=_counter(progress, out.stat().st_size))
+        return store.add(artifact.model, target, {name: ref}, _provenance(artifact), name)
+
+
+def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
+    done = 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress("checksum", done, total)
+
+    return step
 
 
 def _provenance(artifact: Artifact) -> dict[str, str]:
