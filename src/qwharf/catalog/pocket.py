@@ -20,7 +20,7 @@ def model() -> Model | None:
     from qwharf.formats.checkpoint import architecture_from_config
 
     data = json.loads(config.read_text("utf-8"))
-    architecture = architecture_from_config(data, file=config)
+    architecture = architecture_from_config(data, file=str(config))
     if architecture.is_moe:
         raise CatalogueError(f"{config}: the pocket model is dense")
     return Model(
