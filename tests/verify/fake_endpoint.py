@@ -401,6 +401,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
+        while self.owner.broken("drips") and not self.owner.released.wait(0.02):
+            self.wfile.write(b": still there\n\n")
         for event in self.owner.stream(body, reply):
             self.wfile.write(event)
         self.close_connection = True

@@ -85,6 +85,48 @@ def test_a_hanging_deployment_fails_within_its_deadlines(reference: Reference) -
     assert all("no complete answer within" in c.found for c in report.checks)
 
 
+def test_a_stream_that_only_drips_is_given_up(reference: Reference) -> None:
+    with Endpoint(reference, "drips") as endpoint:
+        target = Target(base_url=f"{endpoint.root}/v1", deadline_seconds=0.3)
+        (check,) = run(target, only={"stream-shape"}).checks
+    assert check.status == "fail"
+    assert "no complete answer within" in check.found
+
+
+def test_keys_go_where_they_belong() -> None:
+    seen: list[tuple[str, str | None]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            seen.append((self.path.split("/")[1], self.headers["Authorization"]))
+            self.send_error(500)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Quiet."""
+
+    class Bytes:
+        def encode(self, text: str) -> list[int]:
+            return list(text.encode())
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        root = f"http://127.0.0.1:{server.server_address[1]}"
+        target = Target(
+            base_url=f"{root}/v1",
+            served_name="x",
+            api_key="public",
+            reference=Reference("x", Bytes()),
+            probe_url=f"{root}/probe",
+            probe_headers={"Authorization": "Bearer private"},
+        )
+        run(target, only={"template-token-exact", "max-tokens"})
+        server.shutdown()
+        thread.join()
+    assert set(seen) == {("probe", "Bearer private"), ("v1", "Bearer public")}
+
+
 def test_without_probe_routes_the_template_is_checked_by_counts(reference: Reference) -> None:
     for sabotage, status in (((), "pass"), (("escapes-html",), "fail")):
         with Endpoint(reference, *sabotage) as endpoint:
