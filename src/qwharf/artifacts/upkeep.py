@@ -185,7 +185,8 @@ class _Collection:
     def _doom_tree(self, folder: Path) -> None:
         self.folders.append(folder)
         for path in _files(folder):
-            self.doomed[path] = path.lstat()
+            if path.parent.name != scratch.HOLDS:  # marks, not files of the user's
+                self.doomed[path] = path.lstat()
 
     def _doom_stray(self, blobs: set[str]) -> None:
         """Temporary names in folders whose writers hold the lock that we hold now; old stamps."""
