@@ -216,14 +216,20 @@ def test_the_catalogue_names_the_files(hub: Hub, store: Store) -> None:
     name = "Qwen3-8B-Q8_0.gguf"
     right = replace(GGUF_REPO, files=(RemoteFile(path=name, sha256=sha256(WEIGHTS)),))
     wrong = replace(GGUF_REPO, files=(RemoteFile(path=name, sha256="0" * 64),))
-    absent = replace(GGUF_REPO, files=(RemoteFile(path="Other.gguf"),))
+    gone = replace(GGUF_REPO, files=(RemoteFile(path="Other.gguf", sha256="0" * 64),))
     with pytest.raises(ChecksumMismatch, match="Q8_0"):
         get(store, wrong)
-    with pytest.raises(FormatUnavailable, match=r"Other\.gguf"):
-        get(store, absent)
+    with pytest.raises(ChecksumMismatch, match=r"Other\.gguf"):
+        get(store, gone)
     assert not hub.requests(server="cdn")
     assert set(contents(get(store, right))) == {name, "LICENSE"}
     assert get(store, wrong, upgrade=True).path.read_bytes() == WEIGHTS
+
+
+def test_a_file_called_otherwise_is_found(hub: Hub, store: Store) -> None:
+    for sha in (None, sha256(WEIGHTS)):
+        renamed = replace(GGUF_REPO, files=(RemoteFile(path="Other.gguf", sha256=sha),))
+        assert get(store, renamed, upgrade=True).path.name == "Qwen3-8B-Q8_0.gguf"
 
 
 # --------------------------------------------------------------------------------- cut and resumed
@@ -611,7 +617,7 @@ def test_no_network(hub: Hub, store: Store, name: HubName, monkeypatch: pytest.M
     assert "127.0.0.1:9" in caught.value.facts["url"]
 
 
-@pytest.mark.parametrize("value", ["hub.example.org", "ftp://x", "http://a b"])
+@pytest.mark.parametrize("value", ["hub.example.org", "ftp://x", "http://a b", "http://u:p@x/y"])
 def test_endpoints_are_urls(
     hub: Hub, store: Store, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

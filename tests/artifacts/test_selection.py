@@ -208,3 +208,19 @@ def test_pins_are_written_and_read(tmp_path_factory: pytest.TempPathFactory) -> 
         pin_path(store, "hf", "o/r").write_text(json.dumps({**other, **change}))
         with pytest.raises(InvalidFile):
             read_pin(store, "hf", "o/r")
+
+
+def test_the_catalogue_and_the_names_agree() -> None:
+    from qwharf import catalog
+
+    seen = 0
+    for model in catalog.models():
+        for repository in model.repositories:
+            check_repo_id(repository.repo_id)
+            if repository.format.container != "gguf" or not repository.files:
+                continue
+            names = [f.path for f in repository.files]
+            chosen = select(names, repository.format, subject=repository.repo_id)
+            assert chosen.names == tuple(sorted(names)) and chosen.entry == min(names)
+            seen += 1
+    assert seen > 20

@@ -153,8 +153,15 @@ def check_endpoint(variable: str, value: str) -> str:
     """A base URL without its final slash.
 
     Raises:
-        UsageError: not http(s).
+        UsageError: not http(s), or with a password.
     """
     if not value.startswith(("https://", "http://")) or any(c.isspace() for c in value):
         raise UsageError(variable, found=value, expected="a URL such as https://hub.example.org")
+    if "@" in value.split("/", 3)[2]:  # it would be written into pins and records
+        raise UsageError(
+            variable,
+            found="a URL with a password in it",
+            expected="one without",
+            hint="give a token with HF_TOKEN or MODELSCOPE_API_TOKEN",
+        )
     return value.rstrip("/")

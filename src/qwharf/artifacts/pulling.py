@@ -242,16 +242,9 @@ class _Pull:
     def _select(self, listing: Listing) -> Selection:
         names = [f.path for f in listing.files]
         wanted = [f.path for f in self.repository.files]
-        if not wanted:
+        if not wanted or set(wanted) - set(names):
+            # Not listed in the catalogue, or called otherwise by now: the names tell.
             return select(names, self.repository.format, subject=listing.repository)
-        missing = sorted(set(wanted) - set(names))
-        if missing:
-            raise FormatUnavailable(
-                listing.repository,
-                found=f"no file {missing[0]} at revision {listing.revision[:24]}",
-                expected=str(self.repository.format),
-                hint=f"see what it holds: {listing.endpoint}/{listing.repository}",
-            )
         gguf = self.repository.format.container == "gguf"
         extra = [n for n in names if (LEGAL.fullmatch(n) if gguf else is_companion(n))]
         return Selection(
@@ -262,14 +255,17 @@ class _Pull:
         """Where the catalogue knows a hash, the hub's list must agree, unless told otherwise."""
         if self.upgrade or self.revision is not None:
             return
-        known = {f.path: f.sha256 for f in self.repository.files if f.sha256}
-        for entry in entries:
-            wanted = known.get(entry.path)
-            if wanted and entry.sha256 and wanted != entry.sha256:
+        here = {e.path: e.sha256 for e in entries if e.sha256}
+        for file in self.repository.files:
+            found = here.get(file.path)
+            # A file that was only renamed is found by its hash.
+            if file.sha256 and file.sha256 != found and file.sha256 not in here.values():
                 raise ChecksumMismatch(
-                    f"{self.repository.repo_id}: {entry.path}",
-                    found=f"sha256 {entry.sha256} in the list of {self.hub.title}",
-                    expected=f"{wanted}, which the catalogue knows",
+                    f"{self.repository.repo_id}: {file.path}",
+                    found=f"sha256 {found} in the list of {self.hub.title}"
+                    if found
+                    else f"no such file in the list of {self.hub.title}",
+                    expected=f"sha256 {file.sha256}, which the catalogue knows",
                     hint="the file was replaced upstream; `qwharf pull … --upgrade` takes what is "
                     "there now",
                 )
