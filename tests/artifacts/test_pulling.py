@@ -341,7 +341,7 @@ def start(store: Store) -> subprocess.Popen[bytes]:
 
 def test_kill_9_and_again(hub: Hub, store: Store) -> None:
     part = store.root / "downloads" / f"{sha256(WEIGHTS)}.part"
-    hub.faults += [Fault("Q8_0", times=99, pause_s=0.004, server="cdn")]
+    hub.faults += [Fault("Q8_0", times=99, pause_s=0.03, server="cdn")]
     reached = 0
     for _ in range(3):
         child = start(store)
