@@ -70,9 +70,7 @@ SPEC = DeploymentSpec(
             model="m",
             thinking="hybrid",
             created_at=1.0,
-            checks=(
-                Check(id="i", title="t", status="pass", expected="e", found="f", meaning="m"),
-            ),
+            checks=(Check(id="i", title="t", status="pass", expected="e", found="f", meaning="m"),),
             spec=SPEC,
         ),
         Model(

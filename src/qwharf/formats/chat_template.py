@@ -1,13 +1,7 @@
-"""Render a checkpoint's own chat template, as transformers does, in a sandbox.
-
-The environment is that of transformers: ``trim_blocks`` and ``lstrip_blocks`` on, and a ``tojson``
-that neither escapes for HTML, nor sorts keys, nor escapes non-ASCII, with ``", "`` and ``": "``
-between items; jinja2's own filter does all three.
-"""
+"""Render a checkpoint's own chat template as transformers does, but in a sandbox of our own."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +13,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 MAX_TEMPLATE_CHARACTERS = 1_000_000
-MAX_RANGE = 100_000
+"""Qwen3's own have 4,000."""
 
 
 def load_chat_template(path: Path) -> str:
@@ -27,6 +21,7 @@ def load_chat_template(path: Path) -> str:
 
     Raises:
         InvalidFile: there is none, or a file is damaged.
+        StorageError: a file may not be read.
     """
     template: object
     if path.is_dir():
@@ -65,43 +60,40 @@ def render(
         variables: others that the template knows, such as ``enable_thinking``.
 
     Raises:
-        InvalidFile: the template is malformed, fails, or refuses the conversation.
+        InvalidFile: the template is malformed, fails, refuses the conversation, or does more work
+            than a budget of two million steps allows.
     """
-    from jinja2 import TemplateError
+    from qwharf.formats.sandbox import budget
 
     try:
-        return compiled(template).render(
-            messages=list(messages),
-            tools=list(tools) if tools else None,
-            add_generation_prompt=add_generation_prompt,
-            **variables,
-        )
-    except (
-        TemplateError,
-        TypeError,
-        ValueError,
-        ArithmeticError,
-        LookupError,
-        RecursionError,
-    ) as e:
+        made = _compiled(template)
+        with budget():
+            return made.render(
+                variables,
+                messages=list(messages),
+                tools=list(tools) if tools else None,
+                add_generation_prompt=add_generation_prompt,
+            )
+    except InvalidFile:
+        raise
+    except Exception as e:  # the template is a program from outside: it may fail in any way
         raise InvalidFile(
             "chat template",
             found=f"{type(e).__name__}: {str(e)[:300]}",
             expected="a template that renders this conversation",
+            hint="get the tokenizer files again, or use the template of the original model",
         ) from e
 
 
 @lru_cache(maxsize=16)
-def compiled(template: str) -> Template:
+def _compiled(template: str) -> Template:
     """The template, parsed.
 
     Raises:
         InvalidFile: far too long to be one.
         jinja2.TemplateSyntaxError: malformed.
     """
-    from jinja2 import TemplateError
-    from jinja2.ext import LoopControlExtension
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from qwharf.formats.sandbox import Sandbox
 
     if len(template) > MAX_TEMPLATE_CHARACTERS:
         raise InvalidFile(
@@ -109,18 +101,4 @@ def compiled(template: str) -> Template:
             found=f"{len(template):,} characters",
             expected=f"at most {MAX_TEMPLATE_CHARACTERS:,}",
         )
-
-    def refuse(message: object) -> None:
-        raise TemplateError(str(message))
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[LoopControlExtension]
-    )
-    environment.filters["tojson"] = to_json
-    environment.globals["raise_exception"] = refuse
-    return environment.from_string(template)
-
-
-def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON as transformers' templates write it."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return Sandbox().from_string(template)

@@ -56,10 +56,15 @@ _TABLE = (
     ("F64", 28, 1, 8),
     ("IQ1_M", 29, 256, 56),
     ("BF16", 30, 1, 2),
+    ("TQ1_0", 34, 256, 54),
+    ("TQ2_0", 35, 256, 66),
     ("MXFP4", 39, 32, 17),
+    ("NVFP4", 40, 64, 36),
+    ("Q1_0", 41, 128, 18),
+    ("Q2_0", 42, 64, 18),
 )
 GGML_TYPES = {name: GgmlType(name, i, e, b) for name, i, e, b in _TABLE}
-"""By name."""
+"""By name. Those that no file holds (Q8_1, Q8_K) are left out."""
 GGML_TYPES_BY_ID = {t.id: t for t in GGML_TYPES.values()}
 
 FILE_TYPES = {

@@ -1,266 +1,43 @@
-"""The GGUF container: a strict reader that believes nothing.
+"""What a GGUF file says about a model: its parts, its architecture.
 
-Layout (llama.cpp ``ggml/src/gguf.cpp``): magic ``GGUF``, version u32, tensor count i64, key count
-i64; the keys (name, type u32, value); per tensor name, dimension count u32, sizes i64 (the reverse
-of torch's order), type u32, offset u64 from the start of the data; padding to the
-alignment; the data, each tensor padded to it. All little-endian.
+The container itself is read by :mod:`qwharf.formats.gguf_reader`. Sources: llama.cpp
+``tools/gguf-split`` (names and keys of parts), ``src/llama-model.cpp`` (keys and their defaults).
 """
 
 from __future__ import annotations
 
 import math
 import re
-import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from qwharf.errors import InvalidFile, UnsupportedArchitecture
-from qwharf.formats.ggml_types import GGML_TYPES_BY_ID, GgmlType
+from qwharf.formats.gguf_reader import REFETCH, GgufFile, GgufTensor, Skipped, read_gguf
 from qwharf.types import Architecture
 
-MAX_HEADER_BYTES = 512 << 20
-MAX_TENSORS = 1 << 20
-MAX_KEYS = 1 << 16
-MAX_NAME_BYTES = 1 << 16
-REFETCH = "fetch or convert the file again; it is damaged or was cut off"
+__all__ = [
+    "GgufFile",
+    "GgufTensor",
+    "Skipped",
+    "all_tensors",
+    "architecture_from_gguf",
+    "read_gguf",
+    "split_parts",
+]
 
-_SCALARS = {
-    0: "B",
-    1: "b",
-    2: "H",
-    3: "h",
-    4: "I",
-    5: "i",
-    6: "f",
-    7: "?",
-    10: "Q",
-    11: "q",
-    12: "d",
-}
-_STRING, _ARRAY = 8, 9
-_KINDS = {
-    0: "u8", 1: "i8", 2: "u16", 3: "i16", 4: "u32", 5: "i32", 6: "f32", 7: "bool", 8: "str",
-    9: "array", 10: "u64", 11: "i64", 12: "f64",
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class GgufTensor:
-    """One tensor: ``shape`` in torch's order, ``offset`` from the start of the file."""
-
-    name: str
-    shape: tuple[int, ...]
-    type: GgmlType
-    offset: int
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class GgufFile:
-    """A read header. A long array that was skipped is a :class:`Skipped` value."""
-
-    path: Path
-    version: int
-    metadata: Mapping[str, Any]
-    tensors: Mapping[str, GgufTensor]
-    data_offset: int
-    alignment: int
-    kinds: Mapping[str, str] = field(default_factory=dict)
-    """The type of each metadata value as the writer names it: ``u32``, ``str``, ``[i32]`` …"""
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """An array that was checked for length but not kept."""
-
-    length: int
+MAX_LAYERS = 512
+MAX_EXPERTS = 1024
+"""Llama.cpp's own limits; it aborts beyond them."""
 
 
 def _invalid(path: Path, found: str, expected: str, hint: str = REFETCH) -> InvalidFile:
     return InvalidFile(str(path), found=found, expected=expected, hint=hint)
 
 
-class _Reader:
-    """Reads values in order and never beyond the end or the cap."""
-
-    def __init__(self, path: Path, size: int) -> None:
-        self.path = path
-        self.size = size
-        self.file = path.open("rb")
-        self.at = 0
-        self.item = 0
-        """Of the array read last, the type of its items."""
-
-    def take(self, count: int, what: str) -> bytes:
-        """Exactly ``count`` bytes."""
-        if count > self.size - self.at or self.at + count > MAX_HEADER_BYTES:
-            raise _invalid(
-                self.path,
-                f"{what} of {count:,} bytes at byte {self.at:,} of {self.size:,}",
-                "a header that lies within the file",
-            )
-        data = self.file.read(count)
-        if len(data) != count:
-            raise _invalid(self.path, f"the end at byte {self.at + len(data):,}", what)
-        self.at += count
-        return data
-
-    def number(self, code: str, what: str) -> Any:
-        """One number."""
-        return struct.unpack("<" + code, self.take(struct.calcsize("<" + code), what))[0]
-
-    def text(self, what: str, limit: int = MAX_HEADER_BYTES) -> str:
-        """A string: u64 length and UTF-8 (a tokenizer's may hold stray bytes)."""
-        length = self.number("Q", f"the length of {what}")
-        if length > limit:
-            raise _invalid(self.path, f"{what} of {length:,} bytes", f"at most {limit:,}")
-        return self.take(length, what).decode("utf-8", "surrogateescape")
-
-    def value(self, kind: int, what: str, keep: int | None, depth: int = 0) -> Any:
-        """One metadata value; arrays longer than ``keep`` are skipped."""
-        if kind in _SCALARS:
-            return self.number(_SCALARS[kind], what)
-        if kind == _STRING:
-            return self.text(what)
-        if kind != _ARRAY or depth > 2:
-            raise _invalid(self.path, f"{what} of type {kind}", "a value type from 0 to 12")
-        item, count = self.number("I", what), self.number("Q", what)
-        if depth == 0:
-            self.item = item
-        if item in _SCALARS:
-            code = _SCALARS[item]
-            width = struct.calcsize("<" + code)
-            if count > (self.size - self.at) // width:
-                raise _invalid(self.path, f"{what} with {count:,} items", "items within the file")
-            data = self.take(count * width, what)
-            if keep is not None and count > keep:
-                return Skipped(count)
-            return list(struct.unpack(f"<{count}{code}", data))
-        least = 8 if item == _STRING else 12
-        if item not in (_STRING, _ARRAY) or count > (self.size - self.at) // least:
-            raise _invalid(
-                self.path, f"{what}: {count:,} items of type {item}", "items in the file"
-            )
-        if keep is not None and count > keep:
-            for _ in range(count):
-                self.value(item, what, 0, depth + 1)
-            return Skipped(count)
-        return [self.value(item, what, keep, depth + 1) for _ in range(count)]
-
-
-def read_gguf(path: Path, *, keep_arrays: bool = False) -> GgufFile:
-    """Read and check the header of one file; no tensor is read.
-
-    Args:
-        path: the file; of a split one, any part.
-        keep_arrays: keep long arrays (the vocabulary) too, instead of :class:`Skipped`.
-
-    Raises:
-        InvalidFile: truncated, oversized, overlapping, of unknown types or versions, or no GGUF.
-        OSError: the file cannot be opened.
-    """
-    size = path.stat().st_size
-    reader = _Reader(path, size)
-    try:
-        return _read(reader, path, size, None if keep_arrays else 64)
-    finally:
-        reader.file.close()
-
-
-def _read(reader: _Reader, path: Path, size: int, keep: int | None) -> GgufFile:
-    magic = reader.take(min(4, size), "the magic")
-    if magic != b"GGUF":
-        raise _invalid(path, f"first bytes {magic!r}", "b'GGUF'", "this is not a GGUF file")
-    version = reader.number("I", "the version")
-    if version not in (2, 3):
-        raise _invalid(path, f"GGUF version {version}", "2 or 3 (little-endian)")
-    n_tensors, n_keys = reader.number("q", "tensor count"), reader.number("q", "key count")
-    if not 0 <= n_tensors <= MAX_TENSORS or not 0 <= n_keys <= MAX_KEYS:
-        raise _invalid(path, f"{n_tensors:,} tensors and {n_keys:,} keys", "plausible counts")
-    metadata: dict[str, Any] = {}
-    kinds: dict[str, str] = {}
-    for _ in range(n_keys):
-        key = reader.text("a key", MAX_NAME_BYTES)
-        if key in metadata:
-            raise _invalid(path, f"key {key!r} twice", "each key once")
-        kind = reader.number("I", f"the type of {key!r}")
-        metadata[key] = reader.value(kind, f"the value of {key!r}", keep)
-        kinds[key] = f"[{_KINDS[reader.item]}]" if kind == _ARRAY else _KINDS[kind]
-    alignment = metadata.get("general.alignment", 32)
-    if (
-        not _is_int(alignment)
-        or alignment < 1
-        or alignment & (alignment - 1)
-        or alignment > 1 << 20
-    ):
-        raise _invalid(path, f"alignment {alignment!r}", "a power of two")
-    raw = [_tensor_info(reader, path) for _ in range(n_tensors)]
-    start = -(-reader.at // alignment) * alignment
-    tensors: dict[str, GgufTensor] = {}
-    for name, shape, kind, offset in raw:
-        if name in tensors:
-            raise _invalid(path, f"tensor {name!r} twice", "each tensor once")
-        tensors[name] = _tensor(path, name, shape, kind, offset, start, alignment)
-    _check_layout(path, tensors, start, size)
-    return GgufFile(path, version, metadata, tensors, start, alignment, kinds)
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _tensor_info(reader: _Reader, path: Path) -> tuple[str, tuple[int, ...], int, int]:
-    name = reader.text("a tensor's name", MAX_NAME_BYTES)
-    dims = reader.number("I", f"the dimensions of {name!r}")
-    if not 1 <= dims <= 4:
-        raise _invalid(path, f"tensor {name!r} of {dims} dimensions", "1 to 4")
-    sizes = [reader.number("q", f"the shape of {name!r}") for _ in range(dims)]
-    if any(not 0 < s < 2**40 for s in sizes):
-        raise _invalid(path, f"tensor {name!r} of shape {sizes}", "positive sizes")
-    kind = reader.number("I", f"the type of {name!r}")
-    return name, tuple(reversed(sizes)), kind, reader.number("Q", f"the offset of {name!r}")
-
-
-def _tensor(
-    path: Path,
-    name: str,
-    shape: tuple[int, ...],
-    kind: int,
-    offset: int,
-    start: int,
-    alignment: int,
-) -> GgufTensor:
-    known = GGML_TYPES_BY_ID.get(kind)
-    if known is None:
-        raise _invalid(path, f"tensor {name!r} of type {kind}", "a known tensor type")
-    if shape[-1] % known.block_elements:
-        raise _invalid(
-            path,
-            f"tensor {name!r} with rows of {shape[-1]}",
-            f"multiples of {known.block_elements}",
-        )
-    if offset % alignment:
-        raise _invalid(path, f"tensor {name!r} at offset {offset}", f"a multiple of {alignment}")
-    return GgufTensor(name, shape, known, start + offset, known.size_bytes(math.prod(shape)))
-
-
-def _check_layout(path: Path, tensors: Mapping[str, GgufTensor], start: int, size: int) -> None:
-    end = start
-    for t in sorted(tensors.values(), key=lambda t: t.offset):
-        if t.offset < end:
-            raise _invalid(path, f"tensor {t.name!r} that overlaps another", "tensors apart")
-        end = t.offset + t.size_bytes
-        if end > size:
-            raise _invalid(
-                path, f"a file of {size:,} bytes", f"at least {end:,}, where {t.name!r} ends"
-            )
-
-
 # ------------------------------------------------------------------------------------------ splits
 
-_SPLIT = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+_SPLIT = re.compile(r"(?P<prefix>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf")
 
 
 def split_parts(path: Path) -> Sequence[Path]:
@@ -272,7 +49,11 @@ def split_parts(path: Path) -> Sequence[Path]:
     found = _SPLIT.fullmatch(path.name)
     if found is None:
         return [path]
-    count = int(found["count"])
+    number, count = int(found["number"]), int(found["count"])
+    if not 1 <= number <= count:
+        raise _invalid(
+            path, f"part {number} of {count}", f"a part from 1 to {count}", "check the name"
+        )
     parts = [
         path.with_name(f"{found['prefix']}-{n:05d}-of-{count:05d}.gguf")
         for n in range(1, count + 1)
@@ -284,70 +65,154 @@ def split_parts(path: Path) -> Sequence[Path]:
             found=f"no {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else ""),
             expected=f"all {count} parts in one folder",
             hint="fetch the missing parts into the same folder",
+            missing=missing,
         )
     return parts
+
+
+def all_tensors(file: GgufFile) -> Mapping[str, GgufTensor]:
+    """The tensors of a file and, if it is the first part of a split one, of all other parts.
+
+    Raises:
+        InvalidFile: a part is missing, damaged, or not of this file; or ``file`` is a later part,
+            which has no metadata.
+    """
+    count = file.metadata.get("split.count", 1)
+    if count in (0, 1):
+        return file.tensors
+    number = file.metadata.get("split.no")
+    parts = split_parts(file.path)
+    if number != 0 and len(parts) > 1:
+        raise _invalid(
+            file.path, f"part {number!r}, counted from 0", "the first part", f"name {parts[0].name}"
+        )
+    if count != len(parts):
+        raise _invalid(
+            file.path,
+            f"{len(parts)} file{'s' if len(parts) > 1 else ''} by the name",
+            f"{count!r} parts named {_prefix(file.path)}-00001-of-{_five(count)}.gguf and so on",
+            "give the parts the names they were published under",
+        )
+    tensors = dict(file.tensors)
+    for n, path in enumerate(parts[1:], 1):
+        part = read_gguf(path)
+        if (part.metadata.get("split.no"), part.metadata.get("split.count")) != (n, count):
+            raise _invalid(
+                path,
+                f"split.no = {part.metadata.get('split.no')!r} "
+                f"and split.count = {part.metadata.get('split.count')!r}",
+                f"{n} and {count}",
+            )
+        twice = tensors.keys() & part.tensors.keys()
+        if twice:
+            raise _invalid(path, f"tensor {min(twice)!r}, which another part has", "each once")
+        tensors |= part.tensors
+    total = file.metadata.get("split.tensors.count", len(tensors))
+    if total != len(tensors):
+        raise _invalid(file.path, f"{len(tensors)} tensors in all parts", f"{total!r}")
+    return tensors
+
+
+def _prefix(path: Path) -> str:
+    found = _SPLIT.fullmatch(path.name)
+    return found["prefix"] if found else path.name.removesuffix(".gguf")
+
+
+def _five(count: object) -> str:
+    return f"{count:05d}" if isinstance(count, int) else "?????"
 
 
 # ------------------------------------------------------------------------------------ architecture
 
 
 def architecture_from_gguf(file: GgufFile) -> Architecture:
-    """The model's numbers, from metadata and tensor shapes.
+    """The model's numbers, from metadata and tensor shapes, as llama.cpp takes them.
+
+    Args:
+        file: the file, or the first part of a split one (the other parts' headers are read too).
 
     Raises:
         UnsupportedArchitecture: it is not a Qwen3.
-        InvalidFile: a key is missing or impossible.
+        InvalidFile: a key is missing or impossible, or a part is missing.
     """
     kind = file.metadata.get("general.architecture")
     if kind not in ("qwen3", "qwen3moe"):
+        if kind is None and file.metadata.get("split.no"):
+            all_tensors(file)  # raises, and names the first part
         raise UnsupportedArchitecture(
-            str(file.path), found=f"architecture {kind!r}", expected="qwen3 or qwen3moe"
+            str(file.path),
+            found=f"architecture {str(kind)[:60]!r}",
+            expected="qwen3 or qwen3moe",
+            hint="qwharf runs Qwen3 models and fine-tunes of them",
         )
-    embedding = file.tensors.get("token_embd.weight")
+    tensors = all_tensors(file)
+    embedding = tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise _invalid(file.path, "no token_embd.weight", "the token embedding")
     moe = kind == "qwen3moe"
-
-    def number(key: str) -> int:
-        value: Any = file.metadata.get(f"{kind}.{key}")
-        if not _is_int(value) or not 0 < value < 2**31:
-            raise _invalid(file.path, f"{kind}.{key} = {value!r}", "a positive number")
-        return int(value)
-
-    def real(key: str, default: float) -> float:
-        value: Any = file.metadata.get(f"{kind}.{key}", default)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not (math.isfinite(value) and value > 0)
-        ):
-            raise _invalid(file.path, f"{kind}.{key} = {value!r}", "a positive number")
-        return float(f"{value:.7g}")  # stored as f32: 1e-6 comes back as 9.999999974752427e-07
-
-    yarn = file.metadata.get(f"{kind}.rope.scaling.type") == "yarn"
+    keys = _Keys(file, kind)
+    hidden, heads = keys.number("embedding_length"), keys.number("attention.head_count")
+    yarn = keys.value("rope.scaling.type") == "yarn"
     return Architecture(
         model_type="qwen3_moe" if moe else "qwen3",
-        num_hidden_layers=number("block_count"),
-        hidden_size=number("embedding_length"),
-        num_attention_heads=number("attention.head_count"),
-        num_key_value_heads=number("attention.head_count_kv"),
-        head_dim=number("attention.key_length"),
-        intermediate_size=number("feed_forward_length"),
+        num_hidden_layers=keys.number("block_count", most=MAX_LAYERS),
+        hidden_size=hidden,
+        num_attention_heads=heads,
+        num_key_value_heads=keys.number("attention.head_count_kv", default=heads),
+        # Without the key the loader divides, which is wrong for most Qwen3; the shapes will tell.
+        head_dim=keys.number("attention.key_length", default=hidden // heads),
+        # Not used, and not always written, in a mixture of experts.
+        intermediate_size=keys.number("feed_forward_length", default=hidden if moe else None),
         vocab_size=embedding.shape[0],
-        tie_word_embeddings="output.weight" not in file.tensors,
-        max_position_embeddings=number("context_length"),
-        rope_theta=real("rope.freq_base", 10_000.0),
-        rms_norm_eps=real("attention.layer_norm_rms_epsilon", 1e-6),
-        num_experts=number("expert_count") if moe else 0,
-        num_experts_per_tok=number("expert_used_count") if moe else 0,
-        moe_intermediate_size=number("expert_feed_forward_length") if moe else 0,
+        tie_word_embeddings="output.weight" not in tensors,
+        max_position_embeddings=keys.number("context_length"),
+        rope_theta=keys.real("rope.freq_base", 10_000.0),
+        rms_norm_eps=keys.real("attention.layer_norm_rms_epsilon"),
+        num_experts=keys.number("expert_count", most=MAX_EXPERTS) if moe else 0,
+        num_experts_per_tok=keys.number("expert_used_count", most=MAX_EXPERTS) if moe else 0,
+        moe_intermediate_size=keys.number("expert_feed_forward_length") if moe else 0,
         bos_token_id=_token(file, "bos"),
         eos_token_id=_token(file, "eos"),
-        yarn_factor=real("rope.scaling.factor", 1.0) if yarn else None,
-        yarn_original_context_tokens=number("rope.scaling.original_context_length")
+        yarn_factor=keys.real("rope.scaling.factor") if yarn else None,
+        yarn_original_context_tokens=keys.number("rope.scaling.original_context_length")
         if yarn
         else None,
     )
+
+
+class _Keys:
+    """The metadata below one architecture's prefix."""
+
+    def __init__(self, file: GgufFile, kind: str) -> None:
+        self.file = file
+        self.kind = kind
+
+    def value(self, key: str) -> Any:
+        return self.file.metadata.get(f"{self.kind}.{key}")
+
+    def number(self, key: str, *, default: int | None = None, most: int = 2**31 - 1) -> int:
+        value: Any = self.value(key)
+        value = default if value is None else value
+        if not _is_int(value) or not 0 < value <= most:
+            raise self.wrong(key, f"a whole number from 1 to {most}")
+        return int(value)
+
+    def real(self, key: str, default: float | None = None) -> float:
+        value: Any = self.value(key)
+        value = default if value is None else value
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        if not good or not (math.isfinite(value) and value > 0):
+            raise self.wrong(key, "a positive number")
+        return float(f"{value:.7g}")  # stored as f32: 1e-6 comes back as 9.999999974752427e-07
+
+    def wrong(self, key: str, expected: str) -> InvalidFile:
+        value = self.value(key)
+        found = f"no {self.kind}.{key}" if value is None else f"{self.kind}.{key} = {value!r:.80}"
+        return _invalid(self.file.path, found, expected)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _token(file: GgufFile, which: str) -> int | None:

@@ -1,7 +1,7 @@
-"""Write the header of a GGUF file; the same input gives the same bytes.
+"""Write GGUF files; the same input gives the same bytes.
 
-The tensors' data is the caller's to write, at the offsets returned, so that files of any size are
-written in bounded memory and in any order.
+:func:`gguf_header` makes the header alone: who writes the tensors' data at the offsets returned can
+do it in any order. :class:`GgufWriter` writes a whole file, tensor by tensor, in bounded memory.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+from qwharf.formats.atomic import AtomicFile
 from qwharf.formats.ggml_types import GgmlType
 
 _CODES = {
@@ -49,16 +52,24 @@ def gguf_header(
         alignment: to which tensors are padded; written as a key where it is not 32.
 
     Raises:
-        ValueError: a value is not of its type, or rows are no multiple of the type's block.
+        ValueError: a value is not of its type, a tensor comes twice or has no or over four
+            dimensions, rows are no multiple of the type's block, or the alignment is no power of
+            two.
     """
+    if alignment < 1 or alignment & (alignment - 1):
+        raise ValueError(f"alignment {alignment} is no power of two")
     if alignment != 32:
         metadata = {**metadata, "general.alignment": ("u32", alignment)}
     out = bytearray(b"GGUF" + struct.pack("<Iqq", 3, len(tensors), len(metadata)))
     for key, (kind, value) in metadata.items():
+        if not key:
+            raise ValueError("a key is empty")
         out += _string(key) + _value(kind, value)
     relative: dict[str, int] = {}
     at = 0
     for name, shape, type_ in tensors:
+        if name in relative or not 1 <= len(shape) <= 4:
+            raise ValueError(f"{name}: twice, or of {len(shape)} dimensions")
         if shape[-1] % type_.block_elements:
             raise ValueError(f"{name}: rows of {shape[-1]} do not suit {type_.name}")
         out += _string(name) + struct.pack("<I", len(shape))
@@ -85,10 +96,7 @@ def _value(kind: str, value: Any) -> bytes:
         return struct.pack("<I", _STRING) + _string(value)
     if kind in _CODES:
         number, code = _CODES[kind]
-        try:
-            return struct.pack("<I" + code, number, value)
-        except struct.error as e:
-            raise ValueError(f"{value!r} is no {kind}") from e
+        return struct.pack("<I", number) + _pack(kind, code, [value])
     inner = kind.removeprefix("[").removesuffix("]")
     if kind != f"[{inner}]" or (inner != "str" and inner not in _CODES):
         raise ValueError(f"unknown type {kind}")
@@ -96,6 +104,77 @@ def _value(kind: str, value: Any) -> bytes:
     if inner == "str":
         return head + struct.pack("<IQ", _STRING, len(value)) + b"".join(map(_string, value))
     number, code = _CODES[inner]
-    return (
-        head + struct.pack("<IQ", number, len(value)) + struct.pack(f"<{len(value)}{code}", *value)
-    )
+    return head + struct.pack("<IQ", number, len(value)) + _pack(inner, code, value)
+
+
+def _pack(kind: str, code: str, values: Sequence[Any]) -> bytes:
+    try:
+        return struct.pack(f"<{len(values)}{code}", *values)
+    except (struct.error, OverflowError, TypeError) as e:
+        raise ValueError(f"{str(values)[:80]}: not all of them are {kind}") from e
+
+
+class GgufWriter:
+    """Writes a file tensor by tensor in bounded memory; it gets its name when it is whole.
+
+    Use as a context manager: for each tensor in the order given, write its bytes in pieces of any
+    size; the padding between them is made here. On an exception nothing is left under ``path``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        metadata: Metadata,
+        tensors: Sequence[tuple[str, Sequence[int], GgmlType]],
+        alignment: int = 32,
+    ) -> None:
+        """Prepare; see :func:`gguf_header` for the arguments and ``ValueError``."""
+        self.header = gguf_header(metadata, tensors, alignment)
+        self._alignment = alignment
+        self._sizes = [type_.size_bytes(math.prod(shape)) for _, shape, type_ in tensors]
+        self._next = 0
+        self._left = 0
+        self._file = AtomicFile(path)
+
+    def __enter__(self) -> GgufWriter:
+        self._file.open(self.header.data)
+        self._advance()
+        return self
+
+    def _advance(self) -> None:
+        """Pad the tensor that is whole, and go on to the next that is not empty."""
+        while self._left == 0 and self._next < len(self._sizes):
+            self._left = self._sizes[self._next]
+            self._next += 1
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes of the tensor at hand, or of it and those that follow.
+
+        Raises:
+            ValueError: more than the tensors take.
+        """
+        view = memoryview(data).cast("B")
+        while view.nbytes:
+            if not self._left:
+                raise ValueError(f"{view.nbytes} bytes more than the header promises")
+            taken = min(self._left, view.nbytes)
+            self._file.write(view[:taken])
+            self._left -= taken
+            view = view[taken:]
+            if not self._left:
+                self._file.write(bytes(-self._sizes[self._next - 1] % self._alignment))
+                self._advance()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        missing = self._left + sum(self._sizes[self._next :])
+        if kind is None and not missing:
+            self._file.commit()
+            return
+        self._file.discard()
+        if kind is None:
+            raise ValueError(f"{missing} bytes fewer than the header promises")

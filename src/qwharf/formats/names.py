@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
+from functools import cache
 
 from qwharf.errors import UsageError
 from qwharf.types import Format
@@ -14,8 +16,9 @@ class FormatInfo:
     """What a format is."""
 
     description: str
-    bits_per_weight: float
-    """Of the base type; mixes are somewhat above it. Group scales are counted in."""
+    bits_per_weight: float | None
+    """Of the quantised matrices; mixes are somewhat above it. Scales and zero points are counted
+    in. ``None`` where the name does not tell."""
 
 
 def _gguf(quantization: str, description: str, bits: float) -> tuple[Format, FormatInfo]:
@@ -35,12 +38,18 @@ FORMATS: dict[Format, FormatInfo] = dict(
             Format("safetensors", "awq"),
             FormatInfo("4 bit, groups of 128, with zero points", 4.15625),
         ),
+        (
+            Format("safetensors", "compressed-tensors"),
+            FormatInfo("made by llm-compressor; config.json tells how", None),
+        ),
         (Format("safetensors", "gptq-int4"), FormatInfo("4 bit, groups of 128", 4.15625)),
         (Format("safetensors", "gptq-int8"), FormatInfo("8 bit, groups of 128", 8.1875)),
         (Format("mlx", "bf16"), FormatInfo("16 bit for Apple's MLX", 16.0)),
         (Format("mlx", "8bit"), FormatInfo("8 bit for Apple's MLX", 8.5)),
         (Format("mlx", "6bit"), FormatInfo("6 bit for Apple's MLX", 6.5)),
-        (Format("mlx", "4bit"), FormatInfo("4 bit for Apple's MLX", 4.5)),
+        (Format("mlx", "5bit"), FormatInfo("5 bit for Apple's MLX", 5.5)),
+        (Format("mlx", "4bit"), FormatInfo("4 bit for Apple's MLX, groups of 64", 4.5)),
+        (Format("mlx", "3bit"), FormatInfo("3 bit for Apple's MLX", 3.5)),
         _gguf("bf16", "16 bit for llama.cpp", 16.0),
         _gguf("f16", "half precision for llama.cpp", 16.0),
         _gguf("f32", "single precision for llama.cpp", 32.0),
@@ -76,12 +85,22 @@ FORMATS: dict[Format, FormatInfo] = dict(
 )
 """Every format that qwharf has a name for; what can be made or run of them is told elsewhere."""
 
-ALIASES = {
+ALIASES: dict[str, Format] = {
     "gguf": Format("gguf", "q4_k_m"),
     "safetensors": Format("safetensors", "bf16"),
     "hf": Format("safetensors", "bf16"),
     "mlx": Format("mlx", "4bit"),
     "fp16": Format("safetensors", "f16"),
+    "fp32": Format("safetensors", "f32"),
+    "gguf:fp16": Format("gguf", "f16"),
+    "safetensors:fp16": Format("safetensors", "f16"),
+    "int4": Format("safetensors", "gptq-int4"),
+    "int8": Format("safetensors", "gptq-int8"),
+    "q8": Format("gguf", "q8_0"),
+    "q6": Format("gguf", "q6_k"),
+    "q5": Format("gguf", "q5_k_m"),
+    "q4": Format("gguf", "q4_k_m"),
+    "mxfp4": Format("gguf", "mxfp4_moe"),
     "gptq": Format("safetensors", "gptq-int4"),
     "bf16": Format("safetensors", "bf16"),
     "f16": Format("safetensors", "f16"),
@@ -89,29 +108,43 @@ ALIASES = {
 }
 
 
+MAX_NAME_CHARACTERS = 64
+
+
 def parse_format(text: str) -> Format:
     """The format that ``text`` names: ``gguf:q4_k_m``, ``Q8_0``, ``fp8``, ``mlx-4bit``, ``gguf``.
+
+    Upper case, and ``-``, ``_`` or ``.`` for one another, make no difference.
 
     Raises:
         UsageError: there is none; ``facts["suggestions"]`` has the nearest names.
     """
-    key = text.strip().lower()
-    if key in ALIASES:
-        return ALIASES[key]
-    for known in FORMATS:
-        container, quantization = known.container, known.quantization
-        spellings = {f"{container}:{quantization}", f"{container}-{quantization}"}
-        if container != "mlx" or quantization != "bf16":
-            spellings.add(quantization)
-        if key in spellings or key.replace("-", "_") == quantization:
-            return known
-    names = [*map(str, FORMATS), *(f.quantization for f in FORMATS), *ALIASES]
-    close = difflib.get_close_matches(key, dict.fromkeys(names), n=3)
-    close = list(dict.fromkeys(str(parse_format(c)) for c in close))
+    key = _plain(text)
+    found = _spellings().get(key) if len(text) <= MAX_NAME_CHARACTERS else None
+    if found is not None:
+        return found
+    close = difflib.get_close_matches(key[:MAX_NAME_CHARACTERS], _spellings(), n=5, cutoff=0.6)
+    suggestions = list(dict.fromkeys(str(_spellings()[c]) for c in close))[:3]
     raise UsageError(
-        text,
-        found=f"format {text!r}",
+        text[:MAX_NAME_CHARACTERS],
+        found="no known weight format",
         expected="a weight format such as gguf:q4_k_m, gguf:q8_0, safetensors:bf16, fp8, awq",
-        hint=f"did you mean {' or '.join(close)}?" if close else "",
-        suggestions=close,
+        hint=f"did you mean {' or '.join(suggestions)}?"
+        if suggestions
+        else "name one of: " + ", ".join(map(str, FORMATS)),
+        suggestions=suggestions,
     )
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[-_.:\s]+", "-", text.strip().lower())
+
+
+@cache
+def _spellings() -> dict[str, Format]:
+    """Every accepted spelling, in plain form."""
+    out = {_plain(name): known for name, known in ALIASES.items()}
+    for known in FORMATS:
+        out.setdefault(_plain(str(known)), known)
+        out.setdefault(_plain(known.quantization), known)
+    return out

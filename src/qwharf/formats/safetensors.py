@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from qwharf.errors import InvalidFile
+from qwharf.formats.atomic import AtomicFile
+from qwharf.formats.opening import open_binary
 
 MAX_HEADER_BYTES = 100_000_000  # the reference implementation's own limit
 DTYPE_BYTES = {
@@ -54,13 +55,13 @@ class SafetensorsFile:
             InvalidFile: the file became shorter since its header was read.
         """
         entry = self.tensors[name]
-        with self.path.open("rb") as f:
+        with open_binary(self.path, 0) as (f, _):
             f.seek(entry.offset)
             left = entry.size_bytes
             while left:
                 data = f.read(min(left, chunk_bytes))
                 if not data:
-                    raise _invalid(self.path, f"the end, {left} bytes early", name)
+                    raise _invalid(self.path, f"the end, {left:,} bytes early", f"{name!r}")
                 left -= len(data)
                 yield data
 
@@ -74,10 +75,9 @@ def read_safetensors(path: Path) -> SafetensorsFile:
 
     Raises:
         InvalidFile: truncated, oversized, overlapping, holed, of unknown dtype, or not safetensors.
-        OSError: the file cannot be opened.
+        StorageError: the file may not be read.
     """
-    size = path.stat().st_size
-    with path.open("rb") as f:
+    with open_binary(path) as (f, size):
         prefix = f.read(8)
         if len(prefix) < 8:
             raise _invalid(path, f"{size} bytes", "a safetensors file (8 bytes and a header)")
@@ -103,7 +103,7 @@ def _parse_header(path: Path, raw: bytes) -> dict[str, Any]:
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
         if len(made) != len(pairs):
-            raise ValueError("a key twice")
+            raise ValueError("a name comes twice")
         return made
 
     try:
@@ -163,10 +163,24 @@ class SafetensorsWriter:
         entries: Sequence[tuple[str, str, Sequence[int]]],
         metadata: Mapping[str, str] | None = None,
     ) -> None:
+        """Prepare the header.
+
+        Args:
+            path: the file to make.
+            entries: (name, dtype such as ``BF16``, shape) of each tensor.
+            metadata: texts to store beside them.
+
+        Raises:
+            ValueError: an unknown dtype, a name twice, or a negative size.
+        """
         self.path = path
         header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
         at = 0
         for name, dtype, shape in entries:
+            if name in header or name == "__metadata__":
+                raise ValueError(f"{name!r} twice")
+            if dtype not in DTYPE_BYTES or any(n < 0 for n in shape):
+                raise ValueError(f"{name!r}: no tensor is {dtype} {list(shape)}")
             end = at + math.prod(shape) * DTYPE_BYTES[dtype]
             header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
             at = end
@@ -174,12 +188,10 @@ class SafetensorsWriter:
         text += b" " * (-len(text) % 8)  # data starts at a multiple of 8, for memory maps
         self._head = struct.pack("<Q", len(text)) + text
         self._left = at
-        self._partial = path.with_name(path.name + ".partial")
-        self._file: BinaryIO | None = None
+        self._file = AtomicFile(path)
 
     def __enter__(self) -> SafetensorsWriter:
-        self._file = self._partial.open("wb")
-        self._file.write(self._head)
+        self._file.open(self._head)
         return self
 
     def write(self, data: bytes | memoryview) -> None:
@@ -188,13 +200,11 @@ class SafetensorsWriter:
         Raises:
             ValueError: more than the entries take.
         """
-        if self._file is None:
-            raise ValueError("not open")
         size = memoryview(data).nbytes
         if size > self._left:
             raise ValueError(f"{size - self._left} bytes more than the header promises")
-        self._left -= size
         self._file.write(data)
+        self._left -= size
 
     def __exit__(
         self,
@@ -202,14 +212,9 @@ class SafetensorsWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._file is not None  # noqa: S101 - __enter__ opened it
         if kind is None and self._left == 0:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._partial.replace(self.path)
+            self._file.commit()
             return
-        self._file.close()
-        self._partial.unlink(missing_ok=True)
+        self._file.discard()
         if kind is None:
             raise ValueError(f"{self._left} bytes fewer than the header promises")

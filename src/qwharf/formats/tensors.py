@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from qwharf.types import Architecture
@@ -106,8 +106,6 @@ def _expert_parameters(arch: Architecture) -> int:
 
 def _one_expert(arch: Architecture) -> Architecture:
     """Counting 12,032 expert tensors one by one would be slow, and they are all alike."""
-    from dataclasses import replace
-
     return replace(arch, num_experts=1) if arch.is_moe else arch
 
 
@@ -164,10 +162,13 @@ def gguf_name(name: str) -> str | None:
 def gguf_tensors(arch: Architecture) -> list[TensorSpec]:
     """The tensors of a GGUF file, experts stacked as [experts, out, in], in the order written.
 
-    A tied head is left out; the loader reuses the embedding.
+    That is the order in which llama.cpp's converter writes a checkpoint stored in the order of
+    :func:`checkpoint_tensors`: as stored, but the stacked experts last and down first. A tied head
+    is left out; the loader reuses the embedding.
     """
     a = arch
     out: list[TensorSpec] = []
+    experts: list[TensorSpec] = []
     for spec in checkpoint_tensors(_one_expert(arch)):
         name = gguf_name(spec.name)
         if name is None:
@@ -176,6 +177,10 @@ def gguf_tensors(arch: Architecture) -> list[TensorSpec]:
         if spec.role == "router":
             shape = (a.num_experts, a.hidden_size)
         elif spec.role == "expert":
-            shape = (a.num_experts, *spec.shape)
+            experts.append(TensorSpec(name, (a.num_experts, *spec.shape), spec.role))
+            if len(experts) == 3:
+                out += sorted(experts, key=lambda t: t.name)  # down, gate, up
+                experts = []
+            continue
         out.append(TensorSpec(name, shape, spec.role))
     return out

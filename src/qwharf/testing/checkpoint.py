@@ -60,7 +60,7 @@ TINY_MOE = replace(
     TINY,
     model_type="qwen3_moe",
     tie_word_embeddings=False,
-    num_experts=8,
+    num_experts=16,
     num_experts_per_tok=2,
     moe_intermediate_size=256,
 )
