@@ -30,6 +30,9 @@ from qwharf.types import (
     Repository,
 )
 
+ORIGINAL = Format("safetensors", "bf16")
+"""The weights as released, from which every conversion starts."""
+
 
 class Observer(Protocol):
     """Who watches: steps in words, progress in bytes, checks one by one."""
@@ -98,16 +101,19 @@ def source(model: Model, format: Format, settings: Settings, hub: Hub = "hf") ->
     Raises:
         FormatUnavailable: neither the format nor anything convertible to it can be had.
     """
+    from qwharf.artifacts.convert import can_convert
     from qwharf.artifacts.store import Store
 
     if model.path is not None:
         found = model.path_format or format
         _must_convert(model, found, format)
         return Source(kind="disk", where=str(model.path), format=found, download_bytes=0)
-    stored = Store(settings.store_dir).find(model.name, format)
-    if stored is not None:
-        return Source(kind="store", where=str(stored.path), format=format, download_bytes=0)
-    for wanted in (format, Format("safetensors", "bf16")):
+    store = Store(settings.store_dir)
+    for there in (format, ORIGINAL):  # what is here and can be converted needs no network
+        stored = store.find(model.name, there)
+        if stored is not None and (there == format or can_convert(there, format)):
+            return Source(kind="store", where=str(stored.path), format=there, download_bytes=0)
+    for wanted in (format, ORIGINAL):
         for repository in model.repositories:
             if repository.format == wanted and hub in repository.hubs:
                 _must_convert(model, wanted, format)
@@ -157,19 +163,19 @@ def obtain(
 
     store = Store(settings.store_dir)
     origin = source(model, format, settings, hub)
-    if origin.kind == "store":
-        found = store.find(model.name, format)
-        if found is not None:
-            observer.step("get", f"{found.format} is in the store already")
-            return found
-    if origin.kind == "disk":
+    stored = store.find(model.name, origin.format) if origin.kind == "store" else None
+    if stored is not None:
+        observer.step("get", f"{stored.format} is in the store already")
+        artifact = stored
+    elif origin.kind == "disk":
         imported = importing.import_path(
             store, Path(origin.where), model=model.name, progress=observer.progress
         )
         artifact = imported.artifact
         observer.step("get", f"{origin.where}: {imported.how}")
     else:
-        assert origin.repository is not None  # noqa: S101 - kind "hub" always has one
+        if origin.repository is None:  # it was in the store a moment ago, and was removed
+            return obtain(model, format, settings, observer, hub)
         observer.step("get", f"{origin.repository.repo_id} from {hub}")
         artifact = pulling.pull(
             origin.repository,

@@ -12,6 +12,7 @@ import click
 from qwharf import settings
 from qwharf.cli.options import name_argument, with_output
 from qwharf.cli.output import Output
+from qwharf.cli.text import harmless
 from qwharf.daemon.client import DaemonClient
 from qwharf.errors import EngineError, NetworkError
 
@@ -140,14 +141,14 @@ class Conversation:
                         self.out.note(self.out.style("thinking …", "dim", err=True))
                     reasoning.append(thought)
                     if not self.out.as_json and not self.out.quiet:
-                        self.out.err.write(self.out.style(thought, "dim", err=True))
+                        self.out.err.write(self.out.style(harmless(thought), "dim", err=True))
                         self.out.err.flush()
                 if piece := delta.get("content"):
                     if reasoning and not content:
                         self.out.note("\n")
                     content.append(piece)
                     if not self.out.as_json:
-                        self.out.out.write(piece)
+                        self.out.out.write(harmless(piece) if self.out.is_terminal else piece)
                         self.out.out.flush()
         except BaseException:
             self.messages.pop()  # the question was not answered; asking again must not repeat it

@@ -20,7 +20,7 @@ from qwharf.cli.options import (
     with_output,
 )
 from qwharf.cli.output import Output
-from qwharf.cli.text import ago, count, gb, gib, tokens
+from qwharf.cli.text import ago, count, gb, gib, harmless, tokens
 from qwharf.daemon.client import DaemonClient
 from qwharf.errors import UnknownDeployment
 from qwharf.fit import Wishes
@@ -291,4 +291,4 @@ def ps(out: Output) -> None:
 def logs(name: str, tail: int, follow: bool, out: Output) -> None:
     """Show what the engine of NAME said."""
     for line in DaemonClient(settings.load()).logs(name, tail=tail, follow=follow):
-        out.line({"line": line}, line)
+        out.line({"line": line}, harmless(line) if out.is_terminal else line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from qwharf.cli.text import harmless
 from qwharf.codec import encode
 from qwharf.errors import QwharfError
 
@@ -16,7 +17,7 @@ def sentence(error: QwharfError) -> str:
         facts.append(f"found {error.found}")
     if error.expected:
         facts.append(f"expected {error.expected}")
-    return text + (": " + "; ".join(facts) if facts else "")
+    return harmless(text + (": " + "; ".join(facts) if facts else ""))
 
 
 def report(error: QwharfError) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class Output:
         self.out = out or sys.stdout
         self.err = err or sys.stderr
         plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-        self.color_out = self.out.isatty() and not plain
+        self.is_terminal = self.out.isatty()
+        self.color_out = self.is_terminal and not plain
         self.color_err = self.err.isatty() and not plain
 
     def style(self, text: str, *names: str, err: bool = False) -> str:

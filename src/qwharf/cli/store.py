@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from qwharf import settings
@@ -16,6 +18,52 @@ from qwharf.errors import Conflict, UnknownModel
 @click.group()
 def store() -> None:
     """Look after the content-addressed store: one copy of every weight file."""
+
+
+@store.command("import")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--as", "model", metavar="MODEL", help="Keep it under this name; default: its own.")
+@with_output
+def import_(path: Path, model: str | None, out: Output) -> None:
+    """Take PATH in: a checkpoint folder, a Hugging Face cache's folder, or a .gguf file.
+
+    Files are shared by hard link or reflink; only where neither is possible they are copied, and
+    that is said.
+
+    \b
+    Examples:
+      qwharf store import ./Qwen3-8B-Q4_K_M.gguf
+      qwharf store import ~/.cache/huggingface/hub/models--Qwen--Qwen3-8B --as qwen3:8b
+    """
+    from qwharf import catalog
+    from qwharf.artifacts.importing import import_path
+
+    name = catalog.resolve(model).model.name if model else own_name(path.resolve())
+    with out.progress() as bar, Store(settings.load().store_dir) as shelf:
+        taken = import_path(shelf, path, model=name, progress=bar)
+    out.step("import", taken.how)
+    out.data(
+        taken.artifact,
+        f"{taken.artifact.id[:12]}  {taken.artifact.model} {taken.artifact.format}: "
+        f"{gb(taken.artifact.size_bytes)}\n{taken.artifact.path}",
+    )
+
+
+def own_name(path: Path) -> str:
+    """What files at ``path`` are called: the repository of a cache's folder, else their own name.
+
+    A repository that the catalogue knows gets the catalogue's name.
+    """
+    from qwharf import catalog
+
+    cached = next((p.name for p in (path, *path.parents) if p.name.startswith("models--")), None)
+    if cached is None:
+        return path.name[: -len(".gguf")] if path.name.lower().endswith(".gguf") else path.name
+    repository = "/".join(cached.split("--")[1:])
+    try:
+        return catalog.resolve(repository).model.name
+    except UnknownModel:
+        return repository
 
 
 @store.command("ls")

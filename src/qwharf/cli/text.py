@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def harmless(text: str) -> str:
+    """``text`` from outside without control characters, which could steer the terminal."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def gib(size_bytes: int | float | None) -> str:
