@@ -6,13 +6,14 @@ and tells an :class:`Observer` what happens; the command line decides how that l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from qwharf.daemon.client import DaemonClient
-from qwharf.errors import FormatUnavailable, VerificationFailed
+from qwharf.errors import FormatUnavailable, UsageError, VerificationFailed
 from qwharf.fit import Wishes
 from qwharf.settings import Settings
 from qwharf.types import (
@@ -210,10 +211,18 @@ def convert(artifact: Artifact, target: Format, settings: Settings, observer: Ob
 # -------------------------------------------------------------------------------------- deploy
 
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Names of deployments: they stand in URLs, file names and clients' configurations."""
+
+
 def specify(plan: Plan, artifact_id: str, artifact_path: Path, name: str | None) -> DeploymentSpec:
-    """What the daemon is asked to run for ``plan``."""
+    """What the daemon is asked to run for ``plan``.
+
+    Raises:
+        UsageError: ``name`` cannot be one.
+    """
     return DeploymentSpec(
-        name=name or default_name(plan.model),
+        name=checked_name(name or default_name(plan.model)),
         platform=plan.platform,
         model=plan.model.name,
         thinking=plan.model.thinking,
@@ -232,10 +241,26 @@ def specify(plan: Plan, artifact_id: str, artifact_path: Path, name: str | None)
     )
 
 
+def checked_name(name: str) -> str:
+    """``name``, if a deployment can have it.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            name,
+            found="not a name of a deployment",
+            expected="letters, digits, `.`, `_` and `-`, at most 64, a letter or digit first",
+            hint="give another one with --name",
+        )
+    return name
+
+
 def default_name(model: Model) -> str:
     """The deployment's name where the user gives none: ``qwen3-8b`` for ``qwen3:8b``."""
-    kept = (c if c.isalnum() or c in "._-" else "-" for c in model.name.lower())
-    return "".join(kept).strip("-.") or "model"
+    kept = (c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in model.name.lower())
+    return "".join(kept).strip("-._")[:64] or "model"
 
 
 def launch_of(spec: DeploymentSpec) -> Launch:
@@ -325,10 +350,11 @@ def up(request: Request, settings: Settings, observer: Observer) -> Outcome:
     from qwharf import hardware
 
     chosen = plan(request, hardware.detect(settings.data_dir))
+    checked_name(request.name or default_name(chosen.model))
     observer.step("plan", describe(chosen))
-    artifact = obtain(chosen.model, chosen.format, settings, observer, request.hub)
     client = DaemonClient(settings)
-    client.ensure_running()
+    client.ensure_running()  # first: a taken port should be known before gigabytes are fetched
+    artifact = obtain(chosen.model, chosen.format, settings, observer, request.hub)
     spec = specify(chosen, artifact.id, artifact.path, request.name)
     observer.step("deploy", f"`{spec.name}` on {spec.platform}")
     deployment = client.deploy(spec, on_progress=lambda text: observer.step("deploy", text))
