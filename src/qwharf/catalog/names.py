@@ -73,7 +73,8 @@ def _local(path: Path, name: str) -> Resolved:
             hint="`qwharf models` lists the catalogue",
         )
     model = read_local(path)
-    return Resolved(model, model.path_format)
+    # A .gguf file is run as it is; a checkpoint's folder may become whatever fits best.
+    return Resolved(model, None if path.is_dir() else model.path_format)
 
 
 # --------------------------------------------------------------------------------------- by name
