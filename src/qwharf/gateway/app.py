@@ -1,0 +1,246 @@
+"""The HTTP application: OpenAI's routes over all deployments.
+
+``build`` makes it; the daemon adds its own routes to the same application, which then come under
+the same guard, body limit and shape of errors.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from qwharf import __version__
+from qwharf.errors import QwharfError
+from qwharf.gateway import errors, llama_server, openai, router
+from qwharf.gateway.body import MAX_BODY_BYTES, read_object, to_bytes
+from qwharf.gateway.errors import ApiError
+from qwharf.gateway.fields import Fields, JsonObject
+from qwharf.gateway.guard import Guard, cors_headers, preflight
+from qwharf.gateway.presence import ClientGone, Presence
+from qwharf.gateway.proxy import Call, Proxy
+from qwharf.gateway.upstream import Deployments
+from qwharf.types import Deployment, DeploymentSpec
+
+logger = logging.getLogger("qwharf.gateway")
+
+CLIENT_GONE_STATUS = 499
+"""In the log only; nobody is there to read it."""
+MAX_IGNORED_SHOWN = 10
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_FIELD_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+Dialect = Callable[[Fields, DeploymentSpec], tuple[str, JsonObject, bool]]
+"""Fields of a request to the engine's path, its body, and whether it streams."""
+
+
+def build(deployments: Deployments, *, api_key: str | None) -> web.Application:
+    """The gateway over ``deployments``; with ``api_key`` every route but ``GET /health`` needs it.
+
+    Run it as it is: clients that go away are noticed whatever the runner's settings.
+    """
+    gateway = _Gateway(deployments)
+    app = web.Application(middlewares=[_outermost(Guard(api_key))], client_max_size=MAX_BODY_BYTES)
+    app.cleanup_ctx.append(gateway.lifetime)
+    app.on_response_prepare.append(_finish_headers)
+    app.add_routes(
+        [
+            web.get("/health", gateway.health),
+            web.get("/v1/models", gateway.models),
+            web.get("/v1/models/{name:.+}", gateway.model),
+            web.post("/v1/chat/completions", gateway.chat),
+            web.post("/v1/completions", gateway.completion),
+            web.post("/v1/embeddings", gateway.embedding),
+        ]
+    )
+    return app
+
+
+# ---------------------------------------------------------------------------------- middleware
+
+
+def _outermost(guard: Guard) -> Middleware:
+    @web.middleware
+    async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Guard, shape of errors, and one line in the log; nothing escapes."""
+        start = time.perf_counter()
+        response = await _answer(guard, request, handler)
+        if request.path.startswith("/v1/") or response.status >= 500:
+            _log(request, response.status, time.perf_counter() - start)
+        return response
+
+    return outermost
+
+
+async def _answer(guard: Guard, request: web.Request, handler: Handler) -> web.StreamResponse:
+    given = request.headers.get("x-request-id", "")
+    request["id"] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    try:
+        return preflight(request) or await _guarded(guard, request, handler)
+    except ApiError as e:
+        return e.response()
+    except QwharfError as e:
+        return errors.of(e).response()
+    except web.HTTPException as e:
+        if e.status < 400:
+            raise
+        return errors.plain(e, request.method, request.path).response()
+    except (ClientGone, ConnectionError):
+        request["outcome"] = "client gone"
+        return web.Response(status=CLIENT_GONE_STATUS)
+    except Exception:
+        logger.exception("request %s failed", request["id"])
+        return ApiError(
+            500,
+            f"Something went wrong in qwharf; its log has the details under {request['id']}.",
+            type=errors.SERVER,
+            code="internal_error",
+        ).response()
+
+
+async def _guarded(guard: Guard, request: web.Request, handler: Handler) -> web.StreamResponse:
+    guard.check(request)
+    return await handler(request)
+
+
+async def _finish_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["x-request-id"] = request.get("id", "")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.update(cors_headers(request))
+
+
+def _log(request: web.Request, status: int, seconds: float) -> None:
+    """Who asked for what and how it went; never what was said."""
+    logger.info(
+        "%s %s %s %d %.0f ms%s%s",
+        request["id"],
+        request.method,
+        request.path,
+        status,
+        seconds * 1000,
+        f" {request['model']}" if "model" in request else "",
+        f" ({request['outcome']})" if "outcome" in request else "",
+    )
+
+
+# -------------------------------------------------------------------------------------- routes
+
+
+class _Gateway:
+    def __init__(self, deployments: Deployments) -> None:
+        self._deployments = deployments
+        self._proxy = Proxy(deployments)
+        self._presence = Presence()
+
+    async def lifetime(self, app: web.Application) -> AsyncIterator[None]:
+        """Open while the application runs."""
+        await self._proxy.start()
+        yield
+        await self._proxy.close()
+
+    async def health(self, request: web.Request) -> web.Response:
+        """Whether the daemon is there; needs no key."""
+        return _json({"status": "ok", "version": __version__})
+
+    async def models(self, request: web.Request) -> web.Response:
+        """OpenAI's list of models: one per deployment."""
+        entries = [_entry(d) for d in router.served(self._deployments.all())]
+        return _json({"object": "list", "data": entries})
+
+    async def model(self, request: web.Request) -> web.Response:
+        """One of them."""
+        name = request.match_info["name"]
+        return _json(_entry(router.find(name, self._deployments.all())))
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        """``POST /v1/chat/completions``."""
+        return await self._generate(request, _chat)
+
+    async def completion(self, request: web.Request) -> web.StreamResponse:
+        """``POST /v1/completions``."""
+        return await self._generate(request, _completion)
+
+    async def embedding(self, request: web.Request) -> web.StreamResponse:
+        """``POST /v1/embeddings``, where the engine can."""
+        try:
+            return await self._generate(request, _embedding)
+        except ApiError as e:
+            if e.status != 501:
+                raise
+            raise ApiError(
+                501,
+                f"`{request['model']}` writes text and makes no embeddings.",
+                param="model",
+                code="no_embeddings",
+                upstream=True,
+            ) from None
+
+    async def _generate(self, request: web.Request, dialect: Dialect) -> web.StreamResponse:
+        with self._presence.watch(request):
+            fields = Fields(await read_object(request))
+            deployment = router.find(fields.get("model"), self._deployments.all())
+            request["model"] = name = deployment.spec.name
+            path, body, stream = dialect(fields, deployment.spec)
+            call = Call(
+                name=name,
+                path=path,
+                body=to_bytes(body),
+                stream=stream,
+                headers=_ignored(fields.unread()),
+            )
+            return await self._proxy.forward(request, call)
+
+
+def _chat(fields: Fields, spec: DeploymentSpec) -> tuple[str, JsonObject, bool]:
+    request = openai.chat(fields, spec)
+    body = llama_server.chat(request, spec.name)
+    return llama_server.CHAT_PATH, body, request.generation.stream
+
+
+def _completion(fields: Fields, spec: DeploymentSpec) -> tuple[str, JsonObject, bool]:
+    request = openai.completion(fields, spec)
+    body = llama_server.completion(request, spec.name)
+    return llama_server.COMPLETION_PATH, body, request.generation.stream
+
+
+def _embedding(fields: Fields, spec: DeploymentSpec) -> tuple[str, JsonObject, bool]:
+    body = llama_server.embedding(openai.embedding(fields, spec), spec.name)
+    return llama_server.EMBEDDING_PATH, body, False
+
+
+def _ignored(names: list[str]) -> dict[str, str]:
+    if not names:
+        return {}
+    shown = [n if _FIELD_NAME.fullmatch(n) else "?" for n in names[:MAX_IGNORED_SHOWN]]
+    return {"x-qwharf-ignored": ", ".join(shown)}
+
+
+def _entry(deployment: Deployment) -> JsonObject:
+    spec = deployment.spec
+    return {
+        "id": spec.name,
+        "object": "model",
+        "created": int(deployment.created_at),
+        "owned_by": "qwharf",
+        "max_model_len": spec.context_tokens,
+        "qwharf": {
+            "model": spec.model,
+            "format": str(spec.format),
+            "platform": spec.platform,
+            "thinking": spec.thinking,
+            "context_tokens": spec.context_tokens,
+            "state": deployment.state,
+            "verified": deployment.verified,
+        },
+    }
+
+
+def _json(value: JsonObject) -> web.Response:
+    return web.Response(body=json.dumps(value).encode("utf-8"), content_type="application/json")
