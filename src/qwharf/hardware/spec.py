@@ -22,10 +22,31 @@ UNITS = {
 EXAMPLE = 'memory = "64 GiB"'
 
 _TOP = frozenset(
-    "name system unified_memory memory memory_available memory_limit disk_free cpu gpu".split()
+    [
+        "name",
+        "system",
+        "unified_memory",
+        "memory",
+        "memory_available",
+        "memory_limit",
+        "disk_free",
+        "cpu",
+        "gpu",
+    ]
 )
 _CPU = frozenset(["name", "machine", "cores", "threads", "usable_cores", "instruction_sets"])
-_GPU = frozenset("name vendor count memory memory_free compute_capability driver bandwidth".split())
+_GPU = frozenset(
+    [
+        "name",
+        "vendor",
+        "count",
+        "memory",
+        "memory_free",
+        "compute_capability",
+        "driver",
+        "bandwidth",
+    ]
+)
 VENDORS = ("nvidia", "amd", "apple")
 
 
