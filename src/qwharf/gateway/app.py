@@ -18,7 +18,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from qwharf import __version__
 from qwharf.errors import QwharfError
-from qwharf.gateway import errors, llama_server, openai, router
+from qwharf.gateway import errors, llama_server, openai, router, trace
 from qwharf.gateway.body import MAX_BODY_BYTES, read_object, to_bytes
 from qwharf.gateway.errors import ApiError
 from qwharf.gateway.fields import Fields, JsonObject
@@ -81,7 +81,7 @@ def _outermost(guard: Guard) -> Middleware:
 
 async def _answer(guard: Guard, request: web.Request, handler: Handler) -> web.StreamResponse:
     given = request.headers.get("x-request-id", "")
-    request["id"] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    mine = trace.begin(given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
     try:
         return preflight(request) or await _guarded(guard, request, handler)
     except ApiError as e:
@@ -93,13 +93,13 @@ async def _answer(guard: Guard, request: web.Request, handler: Handler) -> web.S
             raise
         return errors.plain(e, request.method, request.path).response()
     except (ClientGone, ConnectionError):
-        request["outcome"] = "client gone"
+        mine.outcome = "client gone"
         return web.Response(status=CLIENT_GONE_STATUS)
     except Exception:
-        logger.exception("request %s failed", request["id"])
+        logger.exception("request %s failed", mine.id)
         return ApiError(
             500,
-            f"Something went wrong in qwharf; its log has the details under {request['id']}.",
+            f"Something went wrong in qwharf; its log has the details under {mine.id}.",
             type=errors.SERVER,
             code="internal_error",
         ).response()
@@ -111,22 +111,23 @@ async def _guarded(guard: Guard, request: web.Request, handler: Handler) -> web.
 
 
 async def _finish_headers(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["x-request-id"] = request.get("id", "")
+    response.headers["x-request-id"] = trace.current().id
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.update(cors_headers(request))
 
 
 def _log(request: web.Request, status: int, seconds: float) -> None:
     """Who asked for what and how it went; never what was said."""
+    mine = trace.current()
     logger.info(
         "%s %s %s %d %.0f ms%s%s",
-        request["id"],
+        mine.id,
         request.method,
         request.path,
         status,
         seconds * 1000,
-        f" {request['model']}" if "model" in request else "",
-        f" ({request['outcome']})" if "outcome" in request else "",
+        mine.deployment and f" {mine.deployment}",
+        mine.outcome and f" ({mine.outcome})",
     )
 
 
@@ -176,7 +177,7 @@ class _Gateway:
                 raise
             raise ApiError(
                 501,
-                f"`{request['model']}` writes text and makes no embeddings.",
+                f"`{trace.current().deployment}` writes text and makes no embeddings.",
                 param="model",
                 code="no_embeddings",
                 upstream=True,
@@ -186,7 +187,7 @@ class _Gateway:
         with self._presence.watch(request):
             fields = Fields(await read_object(request))
             deployment = router.find(fields.get("model"), self._deployments.all())
-            request["model"] = name = deployment.spec.name
+            trace.current().deployment = name = deployment.spec.name
             path, body, stream = dialect(fields, deployment.spec)
             call = Call(
                 name=name,

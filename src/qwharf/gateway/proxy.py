@@ -20,16 +20,15 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from qwharf.gateway import trace
 from qwharf.gateway.errors import ENGINE, INVALID, ApiError
+from qwharf.gateway.events import MAX_EVENT_BYTES, EventCutter, is_complete
 from qwharf.gateway.upstream import Deployments, Upstream
 
 logger = logging.getLogger("qwharf.gateway")
 
 CONNECT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 256 * 2**20
-MAX_EVENT_BYTES = 16 * 2**20
-DONE = b"data: [DONE]\n\n"
-ERROR_EVENT = b'data: {"error"'
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
@@ -146,7 +145,8 @@ class Proxy:
     ) -> web.StreamResponse:
         out = web.StreamResponse(headers={**STREAM_HEADERS, **call.headers})
         await out.prepare(request)
-        rest = latest = b""
+        cutter = EventCutter()
+        latest = b""
         broken: ApiError | None = None
         while broken is None:
             try:
@@ -156,39 +156,21 @@ class Proxy:
                 break
             if not piece:
                 break
-            whole, rest = _events(rest + piece if rest else piece)
+            whole = cutter.feed(piece)
             if whole:
                 latest = whole
                 await out.write(whole)
-            elif len(rest) > MAX_EVENT_BYTES:
+            elif cutter.pending_bytes > MAX_EVENT_BYTES:
                 broken = _nonsense(f"an event of more than {MAX_EVENT_BYTES:,} bytes")
-        if broken is None and not _is_complete(latest):
+        if broken is None and not is_complete(latest):
             broken = _broken("ended its answer too early")
         if broken is not None:
             self._deployments.lost(upstream)
             logger.warning("%s: %s", call.name, broken.message)
-            request["outcome"] = "broken"
+            trace.current().outcome = "broken"
             await out.write(broken.event())
         await out.write_eof()
         return out
-
-
-def _events(data: bytes) -> tuple[bytes, bytes]:
-    """``data`` up to the end of its last whole event, and the rest."""
-    if data.endswith(b"\n\n"):
-        return data, b""
-    end = data.rfind(b"\n\n") + 2
-    crlf = data.rfind(b"\r\n\r\n") + 4
-    cut = max(end if end > 1 else 0, crlf if crlf > 3 else 0)
-    return data[:cut], data[cut:]
-
-
-def _is_complete(latest: bytes) -> bool:
-    """Whether a stream whose latest events are these has come to its end."""
-    if latest.endswith(DONE):
-        return True
-    events = latest.strip().replace(b"\r\n", b"\n").split(b"\n\n")
-    return events[-1] == DONE.strip() or events[-1].startswith(ERROR_EVENT)
 
 
 def _broken(how: str) -> ApiError:
