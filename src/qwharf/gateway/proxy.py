@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -29,6 +30,8 @@ logger = logging.getLogger("qwharf.gateway")
 
 CONNECT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 256 * 2**20
+LARGE_BYTES = 2**20
+"""Larger bodies are sent in pieces, so that the other requests are not held up."""
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
@@ -110,7 +113,7 @@ class Proxy:
             try:
                 return upstream, await session.post(
                     upstream.url + call.path,
-                    data=call.body,
+                    data=call.body if len(call.body) < LARGE_BYTES else io.BytesIO(call.body),
                     headers={"Content-Type": "application/json"},
                     allow_redirects=False,
                 )
