@@ -8,6 +8,7 @@ from typing import Literal
 
 from qwharf import memory
 from qwharf.errors import DoesNotFit, FormatUnavailable, UsageError
+from qwharf.fit.budget import free_bytes
 from qwharf.fit.choosing import LEAST_CONTEXT
 from qwharf.fit.engines import Site
 from qwharf.fit.rules import (
@@ -169,12 +170,11 @@ def does_not_fit(search: Search, model: Model, other: Callable[[], Plan | None])
             )
         else:
             hints.append("free some memory, or see what fits: `qwharf fit`")
-    where = "the GPU" if named.modes == ("gpu",) and not hardware.unified_memory else "memory"
     return DoesNotFit(
         model.name,
         found=f"{_gib(need)} needed as {named.format} with {context:,} tokens of context"
         + (f" for each of {wishes.parallel} requests" if wishes.parallel > 1 else ""),
-        expected=f"at most {_room(named)} in {where}",
+        expected=f"at most {_room(named)}",
         hint="; ".join(hints),
         **facts,
     )
@@ -224,13 +224,16 @@ def _need(site: Site, context: int) -> int:
 
 def _room(site: Site) -> str:
     if site.modes == ("gpu",) and not site.hardware.unified_memory:
-        sizes = [g.memory_free_bytes or g.memory_total_bytes or 0 for g in site.gpus]
-        return " + ".join(_gib(s) for s in sizes) + ", less what the engine leaves free,"
+        sizes = " + ".join(_gib(free_bytes(g) or 0) for g in site.gpus)
+        return f"{sizes} on the GPUs, less what the engine leaves free"
     host, shared = site.budget.host_bytes, site.budget.shared_gpu_bytes
     if shared is not None and host is not None and shared < host:
-        return f"{_gib(shared)} that the GPU may have"
+        return f"{_gib(shared)}, which is what macOS lets the GPU have"
     free = site.hardware.memory_available_bytes
-    return f"{_gib(host or 0)} (of {_gib(free or 0)} free, the rest is headroom)"
+    text = f"{_gib(host or 0)} of memory"
+    if free is not None and host is not None:
+        text += f" ({_gib(free)} is free, of which {_gib(free - host)} is left for the rest)"
+    return text
 
 
 def _gib(size: int) -> str:
