@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
-from conftest import HI, Gateway
 from gateway_doubles import Engine, Owner, answer, spec_of, stream
+
+from conftest import HI, Gateway
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 OTHER = {"type": "function", "function": {"name": "g"}}
@@ -96,6 +97,15 @@ async def test_what_is_said_wins_and_null_says_nothing(gateway: Gateway) -> None
     }
     assert preset(await gateway.sent(**said)) == (0, 1, 0, 0.5, -2, 1.1)
     assert preset(await gateway.sent(**dict.fromkeys(said))) == THINKING
+
+
+async def test_greedy_decoding_is_not_bent_by_a_penalty_that_nobody_asked_for(
+    gateway: Gateway,
+) -> None:
+    body = await gateway.sent(model="plain", temperature=0)
+    assert (body["temperature"], body["presence_penalty"]) == (0, 0.0)
+    body = await gateway.sent(model="plain", temperature=0, presence_penalty=1)
+    assert body["presence_penalty"] == 1
 
 
 @pytest.mark.parametrize(
@@ -486,6 +496,15 @@ async def test_wrong_response_formats(gateway: Gateway, form: Any, param: str) -
     await gateway.refused(param, response_format=form)
 
 
+async def test_tools_and_a_format_exclude_each_other(gateway: Gateway) -> None:
+    form = {"type": "json_object"}
+    message = await gateway.refused("response_format", tools=[TOOL], response_format=form)
+    assert "tool_choice" in message
+    body = await gateway.sent(tools=[TOOL], response_format=form, tool_choice="none")
+    assert "tools" not in body
+    assert "tools" in await gateway.sent(tools=[TOOL], response_format={"type": "text"})
+
+
 # ---------------------------------------------------------------------------------- the others
 
 
@@ -532,6 +551,7 @@ async def test_plain_completions(gateway: Gateway) -> None:
         ({"prompt": "a", "suffix": "b"}, "suffix"),
         ({"prompt": "a", "echo": True}, "echo"),
         ({"prompt": "a", "best_of": 2}, "best_of"),
+        ({"prompt": ["a", "b"], "n": 2}, "n"),
         ({"prompt": "a", "logprobs": 100}, "logprobs"),
         ({"prompt": "a", "logprobs": True}, "logprobs"),
     ],
