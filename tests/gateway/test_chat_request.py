@@ -217,8 +217,14 @@ async def test_no_seed_becomes_the_engines_word_for_random(
 
 async def test_small_fields_reach_the_engine(gateway: Gateway) -> None:
     body = await gateway.sent(
-        stop="END", logit_bias={"5": -100}, frequency_penalty=0.5, thinking_budget=40
+        stop="END",
+        logit_bias={"5": -100},
+        frequency_penalty=0.5,
+        thinking_budget=40,
+        ignore_eos=True,
+        cache_prompt=False,
     )
+    assert (body["ignore_eos"], body["cache_prompt"]) == (True, False)
     assert body["stop"] == ["END"]
     assert body["logit_bias"] == [[5, -100]]
     assert body["frequency_penalty"] == 0.5

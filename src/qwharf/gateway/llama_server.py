@@ -69,6 +69,8 @@ def _common(g: Generation, model: str) -> JsonObject:
         "seed": None if g.seed is None else g.seed % SEEDS,
         "stop": list(g.stop) or None,
         "logit_bias": [[token, bias] for token, bias in g.logit_bias.items()] or None,
+        "ignore_eos": g.ignore_eos or None,
+        "cache_prompt": None if g.cache_prompt else False,
         "stream": g.stream or None,
         "stream_options": {"include_usage": True} if g.stream and g.include_usage else None,
     }

@@ -28,6 +28,10 @@ class Generation:
     n: int = 1
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     """Token id to bias."""
+    ignore_eos: bool = False
+    """Go on after the end token: for measuring speed."""
+    cache_prompt: bool = True
+    """Use what the engine still has of an earlier prompt."""
     stream: bool = False
     include_usage: bool = False
 
