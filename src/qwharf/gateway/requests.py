@@ -58,9 +58,9 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest:
-    """A text to be continued, without a chat template."""
+    """Texts to be continued, without a chat template."""
 
-    prompt: str | Sequence[Any]
+    prompts: Sequence[str | Sequence[int]]
     generation: Generation
     top_logprobs: int | None = None
 
