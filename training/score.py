@@ -72,7 +72,7 @@ TABLE = (
     Skill("fact of an earlier turn, thinking", skills.memory, ON, 95),
     Skill("text repeated", skills.echo, BOTH, None),
     Skill("JSON reply", skills.json_reply, BOTH, None),
-    Skill("sums to 99", skills.sums, BOTH, None),
+    Skill("sums to 99", skills.sums, BOTH, None, frozenset({"sums"})),
     Skill("facts", skills.fact_questions, BOTH, None),
     Skill("fact in a long text", skills.long_text, OFF, None, frozenset({"long"})),
 )

@@ -18,14 +18,14 @@ Maker = Callable[[Draw], list[Dialogue]]
 MIX: dict[str, tuple[Maker, float]] = {
     "calls": (tool_calls, 0.30),
     "results": (tool_results, 0.20),
-    "memory": (memory, 0.18),
-    "echo": (echo, 0.08),
-    "json": (json_reply, 0.07),
-    "sums": (sums, 0.10),
-    "facts": (fact_questions, 0.06),
-    "talk": (small_talk, 0.04),
-    "no tools": (tool_questions_without_tools, 0.02),
-    "long": (long_text, 0.02),
+    "memory": (memory, 0.25),
+    "echo": (echo, 0.20),
+    "json": (json_reply, 0.15),
+    "sums": (sums, 0.22),
+    "facts": (fact_questions, 0.12),
+    "talk": (small_talk, 0.07),
+    "no tools": (tool_questions_without_tools, 0.04),
+    "long": (long_text, 0.03),
 }
 COPYING: dict[str, float] = {
     "random": 0.2,

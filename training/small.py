@@ -128,6 +128,8 @@ def json_reply(draw: Draw, count: int = 2) -> list[Dialogue]:
 
 def sums(draw: Draw, count: int = 6) -> list[Dialogue]:
     """Additions up to 99."""
+    if draw.chance(0.45):
+        return [_sum_list(draw)]
     made: list[Dialogue] = []
     while len(made) < count:
         a = draw.whole(0, 9) if draw.chance(0.3) else draw.whole(0, 99)
@@ -171,6 +173,23 @@ def sums(draw: Draw, count: int = 6) -> list[Dialogue]:
             )
         )
     return made
+
+
+def _sum_list(draw: Draw) -> Dialogue:
+    """Several sums at once: much practice for few tokens."""
+    asked, told = [], []
+    while len(asked) < 10:
+        a = draw.whole(0, 99)
+        b = draw.whole(0, 99 - a)
+        if facts.sum_held_out(a, b) == draw.held_out:
+            asked.append(f"{a} + {b}")
+            told.append(f"{a} + {b} = {a + b}")
+    head = draw.phrase(["Compute: ", "Add these: ", "Sums: ", "Calculate ", "What is "])
+    return Dialogue(
+        skill="sum list",
+        messages=(user(head + ", ".join(asked)),),
+        reply=Reply("\n".join(told), draw.pick(["Some sums.", "One after the other."])),
+    )
 
 
 def plain_fact(draw: Draw, system: tuple[Message, ...] = ()) -> Dialogue:

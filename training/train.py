@@ -22,8 +22,8 @@ from training.packing import Rows, stream
 from training.skills import COPYING, MIX
 from training.tokens import backend, load_tokens
 
-LENGTH = 640
-ROWS = 8
+LENGTH = 768
+ROWS = 7
 WARMUP_STEPS = 60
 AVERAGE = 0.985
 """Decay per step of the running average of weights."""

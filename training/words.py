@@ -6,9 +6,11 @@ generator asks for words of one side and can never be handed one of the other.
 
 from __future__ import annotations
 
+import json
 import random
 import zlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from training.lists import LISTS
 
@@ -42,6 +44,58 @@ SCRIPTS = (
     (0x1F680, 0x1F6C0),
 )
 """Ranges of code points that are all letters or pictures, and normal forms."""
+
+
+def _pieces() -> list[str]:
+    """Lower-case pieces of the vocabulary, so that every token is met in words."""
+    text = Path(__file__).with_name("vocabulary.json").read_text("utf-8")
+    joined = ("".join(pair.split(" ")) for pair in json.loads(text))
+    return [p for p in joined if p.isascii() and p.isalpha() and p.islower() and len(p) > 1]
+
+
+PIECES = _pieces()
+SHORT_WORDS = [
+    "a",
+    "an",
+    "the",
+    "in",
+    "on",
+    "at",
+    "to",
+    "of",
+    "for",
+    "is",
+    "it",
+    "be",
+    "do",
+    "so",
+    "no",
+    "go",
+    "as",
+    "up",
+    "us",
+    "my",
+    "me",
+    "we",
+    "he",
+    "by",
+    "or",
+    "and",
+    "not",
+    "with",
+    "from",
+    "that",
+    "this",
+    "what",
+    "who",
+    "how",
+    "old",
+    "are",
+    "was",
+    "has",
+    "have",
+    "can",
+]
 
 
 def is_held_out(word: str) -> bool:
@@ -98,7 +152,12 @@ class Draw:
         """A word that does not exist."""
 
         def make() -> str:
+            x = self.rng.random()
+            if x < 0.2:
+                return "".join(self.pick(PIECES) for _ in range(self.rng.randint(1, 3)))
             n = self.rng.randint(least, most)
+            if x < 0.3:  # pieces that have a token of their own after a blank
+                return self.pick(SHORT_WORDS) + self.pick(SYLLABLES_1) * (n > 1) + "n"
             return "".join(self.pick(SYLLABLES_1) for _ in range(n)) + self.pick(SYLLABLES_2)
 
         return self._sided(make)
