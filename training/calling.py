@@ -59,9 +59,9 @@ def tool_calls(draw: Draw, count: int = 7) -> list[Dialogue]:
     made = []
     for _ in range(count):
         x = draw.rng.random()
-        if x < 0.64:
+        if x < 0.58:
             one = _one_call(draw, system, tools)
-        elif x < 0.81:
+        elif x < 0.76:
             one = _two_calls(draw, system, tools)
         else:
             one = _no_call(draw, system, tools)

@@ -128,7 +128,7 @@ def json_reply(draw: Draw, count: int = 2) -> list[Dialogue]:
 
 def sums(draw: Draw, count: int = 6) -> list[Dialogue]:
     """Additions up to 99."""
-    if draw.chance(0.45):
+    if draw.chance(0.45) and not draw.held_out:
         return [_sum_list(draw)]
     made: list[Dialogue] = []
     while len(made) < count:
@@ -136,6 +136,7 @@ def sums(draw: Draw, count: int = 6) -> list[Dialogue]:
         b = draw.whole(0, 9) if draw.chance(0.3) else draw.whole(0, 99 - a)
         if a + b > 99 or facts.sum_held_out(a, b) != draw.held_out:
             continue
+        draw.drew_held_out |= draw.held_out
         shape = draw.phrase(
             [
                 "What is {}+{}?",
@@ -177,7 +178,8 @@ def sums(draw: Draw, count: int = 6) -> list[Dialogue]:
 
 def _sum_list(draw: Draw) -> Dialogue:
     """Several sums at once: much practice for few tokens."""
-    asked, told = [], []
+    asked: list[str] = []
+    told: list[str] = []
     while len(asked) < 10:
         a = draw.whole(0, 99)
         b = draw.whole(0, 99 - a)

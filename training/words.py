@@ -109,6 +109,8 @@ class Draw:
     def __init__(self, seed: int, *, held_out: bool = False) -> None:
         self.rng = random.Random(seed)
         self.held_out = held_out
+        self.drew_held_out = False
+        """Whether anything held out was drawn; to be reset by whoever asks."""
         self._pools: dict[int, list[str]] = {}
 
     # ------------------------------------------------------------------ plain randomness
@@ -121,11 +123,16 @@ class Draw:
         """One of ``options``, whichever side."""
         return options[int(self.rng.random() * len(options))]
 
-    def phrase(self, options: Sequence[str]) -> str:
-        """One phrasing; where there are several, the last of a list is held out for the score."""
+    def phrase(self, options: Sequence[str], *, new: bool = False) -> str:
+        """One phrasing; of four and more the last is never trained on.
+
+        On the held-out side every second one is such, or, with ``new``, every one: for prompts in
+        which nothing but the phrasing could be held out.
+        """
         if len(options) < 4:
             return self.pick(options)
-        if self.held_out:
+        if self.held_out and (new or self.chance(0.5)):
+            self.drew_held_out = True
             return options[-1]
         return options[int(self.rng.random() * (len(options) - 1))]
 
@@ -140,12 +147,14 @@ class Draw:
         if side is None:
             side = [w for w in dict.fromkeys(pool) if is_held_out(w) == self.held_out]
             self._pools[id(pool)] = side
+        self.drew_held_out |= self.held_out
         return side[int(self.rng.random() * len(side))]
 
     def _sided(self, make: Callable[[], str]) -> str:
         while True:
             word = make()
             if is_held_out(word) == self.held_out:
+                self.drew_held_out |= self.held_out
                 return word
 
     def syllables(self, least: int = 2, most: int = 3) -> str:
@@ -233,7 +242,10 @@ class Draw:
         while True:
             top = self.rng.choice((9, 30, 99, 99, 999, 9999))
             n = self.rng.randint(0, top)
-            if n < 10 or is_held_out(str(n)) == self.held_out:
+            if n < 10:
+                return n
+            if is_held_out(str(n)) == self.held_out:
+                self.drew_held_out |= self.held_out
                 return n
 
     def decimal(self) -> float:
