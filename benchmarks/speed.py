@@ -106,7 +106,7 @@ def compare(args: argparse.Namespace, home: Path) -> int:
     quiet = Output(quiet=True)
     observer = TerminalObserver(quiet, quiet.progress().__enter__())
     wishes = Wishes(format=parse_format(args.format), context_tokens=4096)
-    plan = pipeline.plan(pipeline.Request(model=str(folder), wishes=wishes), detect())
+    plan = pipeline.plan(pipeline.Request(model=str(folder), wishes=wishes), detect(config.data_dir))
     artifact = pipeline.obtain(plan.model, plan.format, config, observer)
     client = DaemonClient(config)
     client.ensure_running()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from qwharf.daemon.client import DaemonClient
 from qwharf.errors import FormatUnavailable, UsageError, VerificationFailed
@@ -30,6 +30,9 @@ from qwharf.types import (
     Report,
     Repository,
 )
+
+if TYPE_CHECKING:
+    from qwharf.verify import Reference
 
 ORIGINAL = Format("safetensors", "bf16")
 """The weights as released, from which every conversion starts."""
@@ -306,7 +309,7 @@ def prove(
     return report
 
 
-def reference(spec: DeploymentSpec, settings: Settings) -> object:
+def reference(spec: DeploymentSpec, settings: Settings) -> Reference:
     """The template and tokenizer that the deployment must obey: those of the *source* checkpoint
     where the weights were converted here, so that a bad conversion cannot vouch for itself.
     """
