@@ -160,10 +160,11 @@ def test_sense_is_not_refused(case: Case) -> None:
 
 @pytest.mark.engines
 def test_it_answers(engine: Engine) -> None:
-    answer = engine.chat("the", max_tokens=5)
+    wishes: dict[str, Any] = {"max_tokens": 5, "ignore_eos": True}
+    answer = engine.chat("the", **wishes)
     assert answer["usage"]["completion_tokens"] == 5
     assert answer["model"] == "tiny"
-    events = list(engine.stream("the", max_tokens=5, stream_options={"include_usage": True}))
+    events = list(engine.stream("the", stream_options={"include_usage": True}, **wishes))
     assert len(events) > 2
     assert events[-1]["usage"]["completion_tokens"] == 5
 
