@@ -80,7 +80,7 @@ def theirs(source: Path, quantization: str, folder: Path, args: argparse.Namespa
 
 def median(costs: Sequence[Cost], field: str) -> float:
     """The median of one figure."""
-    return statistics.median(getattr(cost, field) for cost in costs)
+    return float(statistics.median(getattr(cost, field) for cost in costs))
 
 
 def row(name: str, costs: Sequence[Cost], peer: Sequence[Cost]) -> list[str]:
