@@ -243,7 +243,7 @@ PIECES = st.sampled_from(
             "[1:]",
         ),
         *(" set y = ", " macro f(x) ", "endmacro", ".split('a')", "{#", "#}", "-", "1", "\0", "|"),
-        *("tojson", "length", "list", "map", "join"),
+        *("tojson", "length", "list", "map", "join", "[1:]"),
     ]
 )
 

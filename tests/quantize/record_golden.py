@@ -40,6 +40,9 @@ LINE = re.compile(
     re.MULTILINE,
 )
 
+ONCE = {"mxfp4_moe": "moe", "iq4_xs": "dense", "iq3_s": "dense", "iq4_nl": "odd", "iq3_m": "odd"}
+"""Mixes that are recorded for one case only, because they are slow or need it."""
+
 
 def quantize(program: Path, *arguments: object) -> str:
     argv = [str(program), *map(str, arguments)]
@@ -58,7 +61,7 @@ def record_tensors(program: Path) -> dict[str, Any]:
             convert(source, Format("gguf", "bf16"), bf16)
             made: dict[str, Any] = {}
             for name in sorted(TARGETS - {"f32", "f16"}):
-                if name == "mxfp4_moe" and case != "moe":
+                if case != ONCE.get(name, case):
                     continue
                 file = Path(place) / "made.gguf"
                 quantize(program, bf16, file, name.upper(), 1)
@@ -160,7 +163,7 @@ def main() -> None:
         if args.only in (None, name):
             text = json.dumps(record(args.llama_quantize), indent=1, sort_keys=True)
             (HERE / "golden" / f"{name}.json").write_text(text + "\n", "utf-8")
-            print(name, "recorded")
+            sys.stdout.write(f"{name} recorded\n")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class Library:
             self._init = handle.ggml_quantize_init
             self._quantize = handle.ggml_quantize_chunk
             self._valid = handle.ggml_validate_row_data
+            self._elements, self._bytes = handle.ggml_blck_size, handle.ggml_type_size
         except (OSError, AttributeError) as e:
             raise EngineError(
                 str(path),
@@ -60,7 +61,13 @@ class Library:
         self._quantize.restype = ctypes.c_size_t
         self._valid.argtypes = [ctypes.c_int, pointer, ctypes.c_size_t]
         self._valid.restype = ctypes.c_bool
+        self._elements.argtypes, self._elements.restype = [ctypes.c_int], i64
+        self._bytes.argtypes, self._bytes.restype = [ctypes.c_int], ctypes.c_size_t
         self._ready: set[int] = set()
+
+    def block(self, type_id: int) -> tuple[int, int]:
+        """Elements and bytes of a type's block, as this library has them."""
+        return self._elements(type_id), self._bytes(type_id)
 
     def quantize(self, kind: GgmlType, rows: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
         """Quantise ``rows`` [n_rows, n_cols], contiguous, into ``out`` (exactly the bytes)."""
