@@ -283,26 +283,33 @@ def prove(
     observer: Observer,
     only: Collection[str] | None = None,
 ) -> Report:
-    """Check a running deployment against the Qwen3 contract and record the report."""
+    """Check a running deployment against the Qwen3 contract and record the report.
+
+    One command at a time: checks read back what the engine did *last*, so two that prove the same
+    deployment at once would see each other's requests.
+    """
     from qwharf import verify
+    from qwharf.artifacts.locks import locked
 
     spec = deployment.spec
-    report = verify.run(
-        verify.Target(
-            base_url=deployment.base_url,
-            served_name=spec.name,
-            api_key=settings.api_key,
-            model=spec.model,
-            thinking=spec.thinking,
-            context_tokens=spec.context_tokens,
-            sampling=spec.sampling,
-            reference=reference(spec, settings),
-            probe_url=client.probe_url(spec.name),
-            probe_headers=client.headers(),
-        ),
-        on_check=observer.check,
-        only=only,
+    target = verify.Target(
+        base_url=deployment.base_url,
+        served_name=spec.name,
+        api_key=settings.api_key,
+        model=spec.model,
+        thinking=spec.thinking,
+        context_tokens=spec.context_tokens,
+        sampling=spec.sampling,
+        reference=reference(spec, settings),
+        probe_url=client.probe_url(spec.name),
+        probe_headers=client.headers(),
     )
+
+    def waiting() -> None:
+        observer.step("verify", "another command is proving it: waiting")
+
+    with locked(settings.state_dir / f"verify-{spec.name}.lock", waiting, delete=True):
+        report = verify.run(target, on_check=observer.check, only=only)
     report = replace(report, spec=spec, versions={**report.versions, **_versions(deployment)})
     if only is None:
         client.put_report(spec.name, report)
