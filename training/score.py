@@ -130,6 +130,8 @@ def engine(gguf: Path, *, slots: int = SLOTS, log: Path | None = None) -> Iterat
     finally:
         process.kill()
         process.wait()
+        if process.stdin:
+            process.stdin.close()
         if log:
             output.close()  # type: ignore[union-attr]
 
