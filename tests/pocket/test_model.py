@@ -1,8 +1,8 @@
 """The shipped model in Q8_0 on the embedded engine, on held-out prompts at temperature 0.
 
 The numbers are floors under what the shipped model reaches, with room for chance in small samples,
-so that a conversion or an engine that spoils it is noticed. They are not the aims: docs/pocket.md has
-those, beside the full score (``python -m training score``), and says where it falls short.
+so that a conversion or an engine that spoils it is noticed. They are not the aims: docs/pocket.md
+has those, beside the full score (``python -m training score``), and says where it falls short.
 """
 
 from __future__ import annotations
