@@ -61,9 +61,9 @@ def test_the_life_of_a_deployment(home: Home, tmp_path: Path) -> None:
     assert deployment.state == "ready"
     assert deployment.spec == spec
     assert deployment.base_url == f"http://127.0.0.1:{home.settings.port}/v1"
-    assert client.deploy(spec) == replace(
-        client.get("engine"), rss_bytes=client.deploy(spec).rss_bytes
-    )
+    again = client.deploy(spec)
+    assert replace(again, rss_bytes=None) == replace(deployment, rss_bytes=None)
+    assert again.rss_bytes is not None
     assert [d.spec.name for d in client.list()] == ["engine"]
     assert len(starts(spec)) == 1
 
@@ -132,7 +132,7 @@ def test_following_a_log(home: Home, tmp_path: Path) -> None:
     until(lambda: is_dead(first) or os.kill(first, signal.SIGKILL))
     until(lambda: len(starts(spec)) == 2 and home.client.get("engine").state == "ready")
     home.client.remove("engine")
-    follower.join(60)
+    follower.join(240)
     assert not follower.is_alive(), "it ends with the deployment"
     assert got[0] == "phase: listening"
     assert f"--- qwharf: engine {first} ended: killed by SIGKILL" in got
@@ -392,9 +392,9 @@ def test_a_graceful_stop_and_a_return(number: int, home: Home, tmp_path: Path) -
         follower.start()
     until(lambda: got.count("phase: listening") == len(followers))
     daemon.send_signal(number)
-    assert daemon.wait(60) == 0
+    assert daemon.wait(240) == 0
     for follower in followers:
-        follower.join(60)
+        follower.join(240)
         assert not follower.is_alive()
     assert is_dead(starts(spec)[0][0])
     assert not home.client.is_running()
@@ -411,8 +411,8 @@ def test_a_stop_in_the_middle_of_a_start(home: Home, tmp_path: Path) -> None:
         until(lambda: starts(spec))
         daemon.send_signal(signal.SIGTERM)
         with pytest.raises(DaemonError):
-            deploying.result(60)
-    assert daemon.wait(60) == 0
+            deploying.result(240)
+    assert daemon.wait(240) == 0
     assert is_dead(starts(spec)[0][0])
 
 
@@ -425,7 +425,7 @@ def test_a_killed_daemon_leaves_no_engine_and_comes_back(home: Home, tmp_path: P
         until(lambda: starts(starting))
         daemon.kill()
         with pytest.raises(DaemonError):
-            deploying.result(60)
+            deploying.result(240)
     daemon.wait()
     until(lambda: is_dead(starts(ready)[0][0]) and is_dead(starts(starting)[0][0]))
     assert not home.client.is_running()

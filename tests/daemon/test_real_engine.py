@@ -129,7 +129,7 @@ def test_a_stop_lets_streams_end(home: Home, spec: DeploymentSpec) -> None:
     stopping = threading.Thread(target=client.shutdown)
     stopping.start()
     events += [x for x in answer.read().split(b"\n") if x]
-    stopping.join(60)
+    stopping.join(240)
     line.close()
     assert events[0].startswith(b"data: {")
     assert events[-1] == b"data: [DONE]" or b'"error"' in events[-1]
