@@ -48,7 +48,7 @@ def demo(out: Output) -> None:
     from qwharf.fit import Wishes
 
     out.note("qwharf takes Qwen3 from weights to a running, proven local deployment.")
-    out.note("Here with its pocket model: a 3-million-parameter test article, not a real Qwen3.\n")
+    out.note("Here with its pocket model: a test article, far too small to be a real Qwen3.\n")
     request = pipeline.Request(model="pocket", wishes=Wishes())
     outcome = deploy_and_show(request, settings.load(), out)
     name = outcome.deployment.spec.name
