@@ -1,5 +1,6 @@
 """The real application on a real socket, in front of an engine that does what a test says."""
 
+import io
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -56,7 +57,7 @@ class Gateway:
 
     async def post(self, path: str, body: Any, **how: Any) -> Reply:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return await self.ask("POST", path, data=data, **how)
+        return await self.ask("POST", path, data=io.BytesIO(data), **how)
 
     async def chat(self, **fields: Any) -> Reply:
         """A chat request; fields that are left out are the obvious ones."""

@@ -128,6 +128,8 @@ class Engine:
     def __init__(self, steps: Sequence[Step] = (answer(WHOLE),)) -> None:
         self.steps = list(steps)
         self.queue: list[list[Step]] = []
+        self.script: Callable[[dict[str, Any]], Sequence[Step]] | None = None
+        """Steps that depend on the request."""
         self.heard: list[Heard] = []
         self.asked = asyncio.Event()
         self.url = ""
@@ -149,6 +151,11 @@ class Engine:
         """The body of the latest request."""
         return self.heard[-1].body
 
+    def _steps(self, body: dict[str, Any]) -> Sequence[Step]:
+        if self.script:
+            return self.script(body)
+        return self.queue.pop(0) if self.queue else self.steps
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -161,7 +168,7 @@ class Engine:
             heard = Heard(head.split()[1], body)
             self.heard.append(heard)
             self.asked.set()
-            for step in self.queue.pop(0) if self.queue else self.steps:
+            for step in self._steps(body):
                 if isinstance(step, bytes):
                     writer.write(step)
                     await writer.drain()

@@ -16,7 +16,7 @@ from qwharf import __version__
 from qwharf.artifacts import gguf_metadata, streaming
 from qwharf.artifacts.sources import Source, read_source
 from qwharf.artifacts.streaming import Job, Output, Step
-from qwharf.errors import FormatUnavailable
+from qwharf.errors import FormatUnavailable, InvalidFile
 from qwharf.formats.gguf_writer import gguf_header
 from qwharf.formats.tensors import gguf_tensors
 from qwharf.quantize.mixing import MIXES, mix_of, tensor_type
@@ -124,7 +124,15 @@ def _output(source: Source, target: Format, out_path: Path) -> Output:
     types = {s.name: tensor_type(s, source.arch, quantization) for s in specs}
     own = gguf_metadata.file_metadata(mix_of(quantization).file_type)
     metadata = {key: own.get(key, value) for key, value in source.metadata.items()} | own
-    header = gguf_header(metadata, [(s.name, s.shape, types[s.name]) for s in specs])
+    try:
+        header = gguf_header(metadata, [(s.name, s.shape, types[s.name]) for s in specs])
+    except ValueError as e:  # a lone surrogate in a token or template, a number out of range
+        raise InvalidFile(
+            str(source.files[0].parent),
+            found=f"a value that no GGUF file can hold: {str(e)[:200]}",
+            expected="texts in UTF-8, and numbers in range",
+            hint="fetch config.json, generation_config.json and the tokenizer's files again",
+        ) from e
     jobs = [
         Job(
             name=s.name,

@@ -21,7 +21,7 @@ from qwharf.formats.ggml_types import GGML_TYPES, QUANTIZATIONS_BY_FILE_TYPE, Gg
 from qwharf.formats.gguf import GgufFile, GgufTensor, read_gguf, split_parts
 from qwharf.formats.gguf_check import validate_for_engine
 from qwharf.formats.safetensors import TensorEntry
-from qwharf.formats.tensors import TensorSpec, gguf_tensors, parameter_count
+from qwharf.formats.tensors import TensorSpec, gguf_tensors
 from qwharf.types import Architecture, Format
 
 SPLIT_KEYS = frozenset({"split.no", "split.count", "split.tensors.count"})
@@ -133,7 +133,6 @@ def _read_folder(folder: Path, name: str | None) -> Source:
     metadata = gguf_metadata.model_metadata(
         arch,
         name=name or _name_of(checkpoint),
-        parameters=parameter_count(arch),
         license_id=_license_of(folder),
         generation_config=checkpoint.generation_config,
     ) | gguf_metadata.tokenizer_metadata(
@@ -283,7 +282,8 @@ def _read_gguf(path: Path, name: str | None) -> Source:
     metadata = _metadata_of(first)
     if name is not None:
         metadata["general.name"] = ("str", name)
-    quantization = QUANTIZATIONS_BY_FILE_TYPE.get(first.metadata.get("general.file_type", -1), "")
+    number = first.metadata.get("general.file_type")
+    quantization = QUANTIZATIONS_BY_FILE_TYPE.get(number if isinstance(number, int) else -1, "")
     if quantization not in ("bf16", "f16", "f32"):
         quantization = weights["token_embd.weight"].type.name.lower()
     return Source(
