@@ -6,6 +6,7 @@
  * range) is handed to `reference`, which is llama.cpp's own ggml_quantize_chunk; so there is no
  * second implementation here that could differ from it.
  */
+#include <cpuid.h>
 #include <immintrin.h>
 
 #include "kernels.h"
@@ -21,13 +22,27 @@ enum { UNKNOWN_TYPE = -1, NOT_HERE = -2, BAD_SHAPE = -3 };
 
 static const kernel_set *const SETS[] = {&kernels_sse2, &kernels_avx2, &kernels_avx512};
 
-/* The highest level that this processor (and its operating system) can run. */
+/* Which vector registers the operating system saves, as bits. */
+static uint32_t saved_registers(void) {
+    uint32_t low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+/*
+ * The highest level that this processor and its operating system can run. Asked of the processor
+ * itself: __builtin_cpu_supports needs a part of the compiler's run-time library that not every
+ * tool chain brings.
+ */
 EXPORT int qwharf_kernels_level(void) {
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-        return 2;
-    return __builtin_cpu_supports("avx2") ? 1 : 0;
+    const uint32_t avx = 6, avx512 = 0xe6;             /* of xgetbv */
+    const uint32_t osxsave = 1u << 27, avx2 = 1u << 5; /* of leaves 1 (ecx) and 7 (ebx) */
+    const uint32_t wide = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
+    uint32_t a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & osxsave)) return 0;
+    const uint32_t saved = saved_registers();
+    if ((saved & avx) != avx || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & avx2)) return 0;
+    return (saved & avx512) == avx512 && (b & wide) == wide ? 2 : 1;
 }
 
 EXPORT const char *qwharf_kernels_level_name(int level) {
