@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 VARIABLE = "QWHARF_KERNELS"
 WHEEL = "qwharf_kernels"
 TYPES = frozenset({"Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"})
-"""What there are kernels for. The other types' reference is at memory speed or close to it."""
+"""What there are kernels for."""
 WORTH_BUILDING = 250_000_000
 """Weights from which on compiling (some ten seconds of one core) pays for itself at once."""
 
