@@ -90,6 +90,7 @@ def test_from_deploy_to_the_end(home: Home, spec: DeploymentSpec) -> None:
     assert psutil.Process(client.status()["pid"]).memory_info().rss < 80 * 2**20
 
     os.kill(first, signal.SIGKILL)
+    until(lambda: is_dead(first))  # a request that reaches it as it dies is told so, not repeated
     assert ask(home)["usage"]["completion_tokens"] == 4, "the next request finds a new engine"
     second = client.get("pocket")
     assert second.restarts == 1
