@@ -220,6 +220,7 @@ def test_streamed_and_whole_are_the_same(client: openai.OpenAI, how: dict[str, A
 
 SCHEMA: Any = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 FORM: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
+SUNNY: Any = [{"role": "user", "content": "What is the weather in Berlin?"}]
 FORMS: dict[str, dict[str, Any]] = {
     "thinking": {},
     "off": OFF,
@@ -229,7 +230,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "log probabilities": OFF | {"logprobs": True, "top_logprobs": 2, "max_tokens": 8},
     "schema": OFF | {"response_format": FORM},
     "schema while thinking": {"response_format": FORM},
-    "tool": OFF | {"tools": [WEATHER], "tool_choice": "required"},
+    "tool": OFF | {"messages": SUNNY, "tools": [WEATHER], "tool_choice": "required"},
     "tool while thinking": {"tools": [WEATHER], "tool_choice": "required"},
     "cut tool": OFF | {"tools": [WEATHER], "tool_choice": "required", "max_tokens": 14},
     "tools not needed": OFF | {"tools": [WEATHER]},
