@@ -39,8 +39,10 @@ async def eventually(what: Callable[[], object]) -> None:
 
 
 def is_dead(pid: int) -> bool:
+    """Whether all of it has ended: its first thread may be a zombie while others hold sockets."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        process = psutil.Process(pid)
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
     except psutil.NoSuchProcess:
         return True
 
