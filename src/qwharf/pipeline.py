@@ -245,6 +245,8 @@ def specify(plan: Plan, artifact_id: str, artifact_path: Path, name: str | None)
         threads=plan.threads,
         gpu_layers=plan.gpu_layers,
         cpu_moe_layers=plan.cpu_moe_layers,
+        gpus=plan.gpus,
+        native_context_tokens=plan.model.native_context_tokens,
         sampling=plan.model.sampling,
         expected_memory_bytes=plan.memory_bytes(),
     )
@@ -276,7 +278,10 @@ def launch_of(spec: DeploymentSpec) -> Launch:
     """The exact engine command that ``spec`` leads to; the port is chosen at the real start."""
     from qwharf import platforms
 
-    return platforms.get(spec.platform).launch(spec, port=0)
+    platform = platforms.get(spec.platform)
+    if not platforms.is_child(platform):
+        raise UsageError(platform.name, found="no command of ours", expected="an engine we start")
+    return platform.launch(spec, port=0)
 
 
 # -------------------------------------------------------------------------------------- verify
