@@ -1,7 +1,7 @@
 """One decoder layer more for a model in training, which computes at first what it did before.
 
-A new layer adds nothing while its two output matrices are zero, as they are before the first step of
-any training; so a run can go on with a deeper model and lose nothing it has learnt.
+A new layer adds nothing while its two output matrices are zero, as they are before the first step
+of any training; so a run can go on with a deeper model and lose nothing it has learnt.
 """
 
 from __future__ import annotations

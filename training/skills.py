@@ -35,7 +35,7 @@ COPYING: dict[str, float] = {
 }
 """The mix of the first phase: what forms the mechanism that copies."""
 FULL: dict[str, float] = {**{name: weight for name, (_, weight) in MIX.items()}, "random": 0.15}
-"""The mix of all later steps. A little of random tokens keeps every token one that can be copied."""
+"""The mix of all later steps; random tokens keep every token one that can be copied."""
 
 __all__ = [
     "COPYING",
