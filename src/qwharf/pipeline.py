@@ -90,7 +90,7 @@ def plan(request: Request, hardware: Hardware) -> Plan:
     wishes = request.wishes
     if wishes.format is None and resolved.format is not None:
         wishes = replace(wishes, format=resolved.format)
-    return fit.choose(resolved.model, hardware, wishes)
+    return fit.choose(resolved.model, hardware, wishes, alternatives=catalog.models())
 
 
 # ----------------------------------------------------------------------------------------- get

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qwharf.artifacts.gguf_metadata import CONTROL, PATTERN, SAMPLING, UNUSED, USER_DEFINED
+from qwharf.artifacts.gguf_metadata import CONTROL, SAMPLING, UNUSED, USER_DEFINED
 from qwharf.artifacts.selection import is_companion
 from qwharf.artifacts.stored import Stored
 from qwharf.artifacts.targets import DTYPES
 from qwharf.errors import InvalidFile
 from qwharf.formats.gguf import GgufFile
+from qwharf.formats.tokenizer import PATTERN
 from qwharf.types import Architecture
 
 QUANTIZATION_FILES = frozenset(
@@ -38,13 +39,17 @@ class Companions:
     copies: Mapping[str, Path]
 
 
-def companions(stored: Stored, section: dict[str, Any], dtype: str) -> Companions:
+def companions(
+    stored: Stored, section: dict[str, Any], dtype: str, *, for_mlx: bool = False
+) -> Companions:
     """The files that go along.
 
     Args:
         stored: the source.
         section: what ``config.json`` is to say of the quantisation.
         dtype: of the plain floats: ``BF16``, ``F16`` or ``F32``.
+        for_mlx: whether ``config.json`` has the end tokens of generation_config.json, as mlx-lm
+            writes it.
 
     Raises:
         InvalidFile: the source's metadata lack what a tokenizer needs.
@@ -61,6 +66,9 @@ def companions(stored: Stored, section: dict[str, Any], dtype: str) -> Companion
                 config[key] = DTYPES[dtype]
         if "dtype" not in config:
             config["torch_dtype"] = DTYPES[dtype]
+        ends = stored.checkpoint.generation_config.get("eos_token_id")
+        if for_mlx and ends is not None:
+            config["eos_token_id"] = ends
         copies = {
             path.name: path
             for path in sorted(folder.iterdir())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from qwharf import __version__
 from qwharf.artifacts import folder_streaming, gguf_metadata, streaming
-from qwharf.artifacts.convert_any import folder_output, gguf_output
+from qwharf.artifacts.convert_any import checked_header, folder_output, gguf_output
 from qwharf.artifacts.folder_streaming import FolderOutput
 from qwharf.artifacts.sources import Source, read_source
 from qwharf.artifacts.stored import Stored, read_stored
@@ -24,7 +24,6 @@ from qwharf.artifacts.targets import is_folder_target
 from qwharf.errors import FormatUnavailable
 from qwharf.formats.checkpoint import read_checkpoint
 from qwharf.formats.gguf import read_gguf, split_parts
-from qwharf.formats.gguf_writer import gguf_header
 from qwharf.formats.tensors import gguf_tensors
 from qwharf.quantize.ggml import FLOATS
 from qwharf.quantize.mixing import MIXES, mix_of, tensor_type
@@ -165,7 +164,7 @@ def _output(source: Source, target: Format, out_path: Path) -> Output:
     types = {s.name: tensor_type(s, source.arch, quantization) for s in specs}
     own = gguf_metadata.file_metadata(mix_of(quantization).file_type)
     metadata = {key: own.get(key, value) for key, value in source.metadata.items()} | own
-    header = gguf_header(metadata, [(s.name, s.shape, types[s.name]) for s in specs])
+    header = checked_header(metadata, specs, types, source.files[0])
     jobs = [
         Job(
             name=s.name,

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,16 @@ from qwharf.artifacts import gguf_metadata, sources
 from qwharf.artifacts.companions import companions
 from qwharf.artifacts.encoders import Encoder, GgmlEncoder, Part
 from qwharf.artifacts.folder_streaming import FolderOutput, OutFile, Unit
+from qwharf.artifacts.gguf_metadata import Metadata
 from qwharf.artifacts.matrices import Matrix
 from qwharf.artifacts.positioned import Place, itemsize_of
 from qwharf.artifacts.stored import Stored
 from qwharf.artifacts.targets import made_tensors, plain_dtype, target_of
-from qwharf.errors import FormatUnavailable
-from qwharf.formats.gguf_writer import gguf_header
+from qwharf.errors import FormatUnavailable, InvalidFile
+from qwharf.formats.ggml_types import GgmlType
+from qwharf.formats.gguf_writer import Header, gguf_header
 from qwharf.formats.safetensors import safetensors_header
-from qwharf.formats.tensors import checkpoint_tensors, gguf_name, gguf_tensors
+from qwharf.formats.tensors import TensorSpec, checkpoint_tensors, gguf_name, gguf_tensors
 from qwharf.quantize.mixing import mix_of, tensor_type
 from qwharf.types import Format
 
@@ -93,7 +95,7 @@ def folder_output(
         files.append(OutFile(name=name, header=header.data, size_bytes=header.size_bytes))
         weight_map |= {p.name: name for p in ordered}
         units += [_placed(unit, number, header.offsets) for unit in shard]
-    along = companions(stored, target.config, target.plain)
+    along = companions(stored, target.config, target.plain, for_mlx=format.container == "mlx")
     texts = dict(along.texts)
     if len(shards) > 1 or format.container == "mlx":
         total = sum(u.size_bytes for u in planned)
@@ -153,7 +155,7 @@ def gguf_output(
     metadata = {key: own.get(key, value) for key, value in metadata.items()} | own
     specs = gguf_tensors(arch)
     kinds = {s.name: tensor_type(s, arch, format.quantization) for s in specs}
-    header = gguf_header(metadata, [(s.name, s.shape, kinds[s.name]) for s in specs])
+    header = checked_header(metadata, specs, kinds, stored.files[0])
     pieces: dict[str, list[Matrix]] = {}
     for spec in checkpoint_tensors(arch, lm_head=not arch.tie_word_embeddings):
         pieces.setdefault(gguf_name(spec.name) or "", []).append(stored.matrices[spec.name])
@@ -174,3 +176,25 @@ def gguf_output(
         copies={},
         single=True,
     )
+
+
+def checked_header(
+    metadata: Metadata,
+    specs: Sequence[TensorSpec],
+    kinds: Mapping[str, GgmlType],
+    source: Path,
+) -> Header:
+    """The header of a GGUF file with these tensors.
+
+    Raises:
+        InvalidFile: a lone surrogate in a token or template, or a number out of range.
+    """
+    try:
+        return gguf_header(metadata, [(s.name, s.shape, kinds[s.name]) for s in specs])
+    except ValueError as e:
+        raise InvalidFile(
+            str(source.parent),
+            found=f"a value that no GGUF file can hold: {str(e)[:200]}",
+            expected="texts in UTF-8, and numbers in range",
+            hint="fetch config.json, generation_config.json and the tokenizer's files again",
+        ) from e

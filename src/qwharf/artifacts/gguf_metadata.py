@@ -1,7 +1,7 @@
 """The metadata of a GGUF file, made from a Hugging Face checkpoint.
 
 Keys and value types are those that llama.cpp's own converter writes for Qwen3
-(``conversion/base.py``, ``gguf-py/gguf/gguf_writer.py``); docs/convert.md lists what differs on
+(``conversion/base.py``, ``gguf-py/gguf/gguf_writer.py``); docs/formats.md lists what differs on
 purpose. Everything comes from the checkpoint: the tokenizer, the chat template and the sampling
 defaults are read, never assumed.
 """
@@ -16,18 +16,14 @@ from typing import Any
 
 from qwharf.errors import InvalidFile
 from qwharf.formats.checkpoint import read_json
+from qwharf.formats.tensors import expert_parameter_count, parameter_count
+from qwharf.formats.tokenizer import check_kind
 from qwharf.types import Architecture
 
 Kind = str
 """As :mod:`qwharf.formats.gguf_writer` names them: ``u32``, ``str``, ``[i32]`` …"""
 Metadata = dict[str, tuple[Kind, Any]]
 """Key to value type and value, in file order."""
-
-PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-"""The word pattern that llama.cpp's pre-tokenizer ``qwen2`` implements."""
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 """``tokenizer.ggml.token_type``."""
@@ -37,6 +33,9 @@ SIZED_NAME = re.compile(
     r"(?P<base>.+?)[-_ :](?P<size>\d+(?:\.\d+)?[bm](?:-a\d+(?:\.\d+)?b)?)(?:[-_ ](?P<rest>.+))?",
     re.IGNORECASE,
 )
+VERSION = re.compile(r"(v|iter)?\d+([.]\d+)*", re.IGNORECASE)
+PLAIN_WORD = re.compile(r"(?!v\d)[^\W\dA-Z_][^\WA-Z_]*")
+"""A word in lower case that is no version."""
 SAMPLING = {
     "top_k": ("top_k", "i32"),
     "top_p": ("top_p", "f32"),
@@ -64,7 +63,6 @@ def model_metadata(
     arch: Architecture,
     *,
     name: str,
-    parameters: int,
     license_id: str | None,
     generation_config: Mapping[str, Any],
 ) -> Metadata:
@@ -73,7 +71,6 @@ def model_metadata(
     Args:
         arch: the model's numbers.
         name: what the model is called, ``Qwen3-0.6B``; size and variant are read off it.
-        parameters: their count, for a name that does not tell the size.
         license_id: as in a model card, ``apache-2.0``.
         generation_config: parsed ``generation_config.json``, or empty.
     """
@@ -87,7 +84,7 @@ def model_metadata(
         if isinstance(value, int | float) and not isinstance(value, bool):
             number: Any = int(value) if value_kind == "i32" else float(value)
             data[f"general.sampling.{short}"] = (_kind(value_kind), number)
-    data.update(_names(name, parameters))
+    data.update(_names(name, arch))
     if license_id:
         data["general.license"] = ("str", license_id)
     data |= {
@@ -127,26 +124,46 @@ def _kind(text: str) -> Kind:
     return "i32" if text == "i32" else "f32"
 
 
-def _names(name: str, parameters: int) -> Metadata:
-    data: Metadata = {"general.name": ("str", name.replace("-", " ").replace("_", " "))}
+def _names(name: str, arch: Architecture) -> Metadata:
+    words = name.replace("_", "-").split("-")
+    data: Metadata = {
+        "general.name": (
+            "str",
+            " ".join(w.title() if PLAIN_WORD.fullmatch(w) else w for w in words),
+        )
+    }
     found = SIZED_NAME.fullmatch(name)
     if found is None:
-        data["general.size_label"] = ("str", size_label(parameters))
+        data["general.size_label"] = ("str", _size_label_of(arch))
         return data
-    if found["rest"]:
-        data["general.finetune"] = ("str", found["rest"])
+    rest = (found["rest"] or "").split("-")
+    versions = [w for w in rest if VERSION.fullmatch(w)]
+    finetune = "-".join(w for w in rest if w not in versions)
+    if versions:
+        data["general.version"] = ("str", "-".join(versions))
+    if finetune:
+        data["general.finetune"] = ("str", finetune)
     data["general.basename"] = ("str", found["base"])
     data["general.size_label"] = ("str", found["size"].upper())
     return data
 
 
+def _size_label_of(arch: Architecture) -> str:
+    parameters = parameter_count(arch)
+    if not arch.is_moe:
+        return size_label(parameters)
+    others = expert_parameter_count(arch) // arch.num_experts * (arch.num_experts - 1)
+    return f"{arch.num_experts}x{size_label(parameters - others)}"
+
+
 def size_label(parameters: int) -> str:
-    """A parameter count for people: ``0.6B``, ``8B``, ``3.4M``."""
-    for scale, letter in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
-        if parameters >= scale // 2:
+    """A parameter count for people, of two digits or more: ``596M``, ``8.2B``."""
+    for scale, letter in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if parameters > scale or scale == 10**3:
             value = parameters / scale
-            return f"{value:.0f}{letter}" if value >= 9.95 else f"{value:.1f}{letter}"
-    return str(parameters)
+            decimals = max(0, 2 - len(str(round(value)).lstrip("0")))
+            return f"{value:.{decimals}f}{letter}"
+    raise AssertionError
 
 
 def file_metadata(file_type: int) -> Metadata:
@@ -200,6 +217,7 @@ def tokenizer_metadata(
             )
         data[f"tokenizer.ggml.{key}_token_id"] = ("u32", found)
     data["tokenizer.ggml.add_bos_token"] = ("bool", False)
+    data["tokenizer.ggml.add_eos_token"] = ("bool", False)
     if chat_template:
         data["tokenizer.chat_template"] = ("str", chat_template)
     return data
@@ -230,7 +248,7 @@ def read_tokenizer(path: Path, rows: int) -> Tokenizer:
             hint="get it from the model's repository",
         )
     data = read_json(path)
-    _check_kind(path, data)
+    check_kind(path, data)
     vocab, merges, added = _parts(path, data)
     tokens = [f"[PAD{n}]" for n in range(rows)]
     types = [UNUSED] * rows
@@ -276,7 +294,7 @@ def _parts(
         ):
             raise TypeError("model.vocab is not a table of ids")
         lines = [m if isinstance(m, str) else " ".join(_pair(m)) for m in merges]
-        extra = [(int(t["id"]), str(t["content"]), bool(t["special"])) for t in added]
+        extra = [_added(t) for t in added]
     except (TypeError, KeyError, ValueError) as e:
         raise InvalidFile(
             str(path),
@@ -287,46 +305,15 @@ def _parts(
     return vocab, lines, extra
 
 
+def _added(token: Any) -> tuple[int, str, bool]:
+    at, text = token["id"], token["content"]
+    if type(at) is not int or not isinstance(text, str):
+        raise TypeError("an added token is not an id and a text")
+    return at, text, bool(token.get("special"))
+
+
 def _pair(merge: Any) -> tuple[str, str]:
     left, right = merge
     if not (isinstance(left, str) and isinstance(right, str)):
         raise TypeError("a merge is not a pair of strings")
     return left, right
-
-
-def _check_kind(path: Path, data: dict[str, Any]) -> None:
-    """llama.cpp only knows the pattern by name, so it must really be the one of that name."""
-    model = data.get("model")
-    if not isinstance(model, dict) or model.get("type") != "BPE" or model.get("byte_fallback"):
-        kind = model.get("type") if isinstance(model, dict) else model
-        raise InvalidFile(
-            str(path),
-            found=f"a tokenizer of type {kind!r}",
-            expected="byte-level BPE, as Qwen3 has",
-            hint="use the tokenizer.json of the Qwen3 model that this one was made from",
-        )
-    found = list(_patterns(data.get("pre_tokenizer")))
-    if found != [PATTERN]:
-        raise InvalidFile(
-            str(path),
-            found="no word pattern" if not found else f"the word pattern {found[0]!r}",
-            expected=f"Qwen's, {PATTERN!r}",
-            hint="llama.cpp would split text differently from this tokenizer; use the "
-            "tokenizer.json of the Qwen3 model that this one was made from",
-        )
-
-
-def _patterns(node: Any, depth: int = 0) -> list[str]:
-    """Every regular expression that a pre-tokenizer splits by."""
-    if not isinstance(node, dict) or depth > 4:
-        return []
-    if node.get("type") == "Sequence":
-        parts = node.get("pretokenizers")
-        items = parts if isinstance(parts, list) else []
-        return [p for item in items for p in _patterns(item, depth + 1)]
-    if node.get("type") == "Split":
-        pattern = node.get("pattern")
-        return [str(pattern.get("Regex"))] if isinstance(pattern, dict) else [str(pattern)]
-    if node.get("type") == "ByteLevel" and not node.get("use_regex", True):
-        return []
-    return [str(node.get("type"))]

@@ -21,7 +21,7 @@ from qwharf.formats.ggml_types import GGML_TYPES, QUANTIZATIONS_BY_FILE_TYPE, Gg
 from qwharf.formats.gguf import GgufFile, GgufTensor, read_gguf, split_parts
 from qwharf.formats.gguf_check import validate_for_engine
 from qwharf.formats.safetensors import TensorEntry
-from qwharf.formats.tensors import TensorSpec, gguf_tensors, parameter_count
+from qwharf.formats.tensors import TensorSpec, gguf_tensors
 from qwharf.types import Architecture, Format
 
 SPLIT_KEYS = frozenset({"split.no", "split.count", "split.tensors.count"})
@@ -149,7 +149,6 @@ def checkpoint_metadata(checkpoint: Checkpoint, name: str | None = None) -> Meta
     return gguf_metadata.model_metadata(
         arch,
         name=name or _name_of(checkpoint),
-        parameters=parameter_count(arch),
         license_id=_license_of(folder),
         generation_config=checkpoint.generation_config,
     ) | gguf_metadata.tokenizer_metadata(
@@ -289,7 +288,8 @@ def _read_gguf(path: Path, name: str | None) -> Source:
             raise refuse_quantized(part, f"{spec.name}: {tensor.type.name}")
         rows = math.prod(spec.shape[:-1])
         weights[spec.name] = Weights(tensor.type, (Piece(part, tensor.offset, rows),))
-    quantization = QUANTIZATIONS_BY_FILE_TYPE.get(first.metadata.get("general.file_type", -1), "")
+    number = first.metadata.get("general.file_type")
+    quantization = QUANTIZATIONS_BY_FILE_TYPE.get(number if isinstance(number, int) else -1, "")
     if quantization not in ("bf16", "f16", "f32"):
         quantization = weights["token_embd.weight"].type.name.lower()
     return Source(

@@ -30,7 +30,7 @@ import numpy as np
 from qwharf.artifacts.disk import fsync_folder, require_space, storage_errors
 from qwharf.artifacts.journal import Journal
 from qwharf.artifacts.locks import FileLock
-from qwharf.errors import Conflict, InvalidFile
+from qwharf.errors import Conflict, InvalidFile, StorageError
 from qwharf.formats.ggml_types import GgmlType
 from qwharf.quantize import ggml
 
@@ -42,6 +42,8 @@ Step = Callable[[int, int, str], None]
 
 FLUSH_BYTES = 256 << 20
 FLUSH_SECONDS = 5.0
+PROGRESS_SECONDS = 0.25
+"""At least this often a long tensor shows how far it is."""
 JOURNAL_VERSION = 1
 
 
@@ -142,6 +144,10 @@ def run(
     folder = output.path.parent
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        if output.path.is_dir():
+            raise StorageError(
+                str(output.path), found="a folder", expected="a file to write", hint="name a file"
+            )
         lock = FileLock(output.path.with_name(output.path.name + ".partial.lock"))
         if not lock.try_acquire():
             raise Conflict(
@@ -216,6 +222,8 @@ def _encode(
     stop = threading.Event()
     todo = [i for i in range(len(output.jobs)) if i not in done]
     left = {i: sum(1 for _ in _chunks_of(i, output.jobs[i])) for i in todo}
+    total = sum(j.size_bytes for j in output.jobs)
+    state = _State(sum(output.jobs[i].size_bytes for i in done))
     chunks = (c for i in todo for c in _chunks_of(i, output.jobs[i]))
     lock = threading.Lock()
 
@@ -228,7 +236,10 @@ def _encode(
                     if chunk is None:
                         break
                     worker.convert(chunk)
+                    job = output.jobs[chunk.job]
                     with lock:
+                        state.written += chunk.rows * job.target.size_bytes(job.columns)
+                        state.tensor = job.name
                         left[chunk.job] -= 1
                         complete = left[chunk.job] == 0
                     if complete:
@@ -239,8 +250,6 @@ def _encode(
             finished.put(error)
 
     workers = [threading.Thread(target=work, name=f"encode-{n}") for n in range(threads)]
-    total = sum(j.size_bytes for j in output.jobs)
-    written = sum(output.jobs[i].size_bytes for i in done)
     notes = _Notes(handle, journal)
     for worker in workers:
         worker.start()
@@ -248,16 +257,18 @@ def _encode(
     failure: BaseException | None = None
     try:
         while alive:
-            event = finished.get()
-            if isinstance(event, int):
-                job = output.jobs[event]
-                written += job.size_bytes
-                notes.add(event, job.size_bytes)
-                if progress is not None:
-                    progress(written, total, job.name)
-                continue
-            alive -= 1
-            failure = failure or event
+            try:
+                event = finished.get(timeout=PROGRESS_SECONDS)
+            except queue.Empty:
+                pass
+            else:
+                if isinstance(event, int):
+                    notes.add(event, output.jobs[event].size_bytes)
+                else:
+                    alive -= 1
+                    failure = failure or event
+            if progress is not None and failure is None:
+                progress(state.written, total, state.tensor)
     finally:
         stop.set()
         for worker in workers:
@@ -266,6 +277,14 @@ def _encode(
             notes.flush()
     if failure is not None:
         raise failure
+
+
+@dataclass(slots=True)
+class _State:
+    """How far the threads are."""
+
+    written: int
+    tensor: str = ""
 
 
 class _Notes:

@@ -12,7 +12,7 @@ from qwharf.errors import InvalidFile
 if TYPE_CHECKING:
     from jinja2 import Template
 
-MAX_TEMPLATE_CHARACTERS = 1_000_000
+MAX_TEMPLATE_CHARACTERS = 100_000
 """Qwen3's own have 4,000."""
 
 
@@ -63,7 +63,7 @@ def render(
         InvalidFile: the template is malformed, fails, refuses the conversation, or does more work
             than a budget of two million steps allows.
     """
-    from qwharf.formats.sandbox import budget
+    from qwharf.formats.budget import budget
 
     try:
         made = _compiled(template)

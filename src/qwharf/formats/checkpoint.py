@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from qwharf.errors import InvalidFile
 from qwharf.formats.config import architecture_from_config, format_of
-from qwharf.formats.opening import read_bounded
+from qwharf.formats.opening import is_file, parse_json, read_bounded
 from qwharf.formats.safetensors import SafetensorsFile, TensorEntry, read_safetensors
 from qwharf.types import Architecture, Format, Thinking
 
@@ -90,13 +89,7 @@ def read_json(path: Path) -> dict[str, Any]:
         InvalidFile: missing, too large, not JSON, or not an object.
         StorageError: it may not be read.
     """
-    raw = read_bounded(path, MAX_JSON_BYTES)
-    try:
-        data = json.loads(raw.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as e:
-        raise InvalidFile(
-            str(path), found=f"text that is not JSON ({e})", expected="JSON", hint="fetch it again"
-        ) from e
+    data = parse_json(path, read_bounded(path, MAX_JSON_BYTES))
     if not isinstance(data, dict):
         raise InvalidFile(str(path), found=f"a {type(data).__name__}", expected="a JSON object")
     return data
@@ -111,7 +104,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         StorageError: a file may not be read.
     """
     path = folder / "config.json"
-    if not path.is_file():
+    if not is_file(path):
         inside = sorted(p.name for p in folder.iterdir())[:5] if folder.is_dir() else []
         raise InvalidFile(
             str(folder),
@@ -129,7 +122,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         format=format_of(config, file=str(path)) or _stored_format(weight_files),
         weight_files=weight_files,
         config=config,
-        generation_config=read_json(generation) if generation.is_file() else {},
+        generation_config=read_json(generation) if is_file(generation) else {},
         chat_template=chat_template_of(folder),
         weight_map=weight_map,
     )
@@ -156,7 +149,7 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 def _weight_files(folder: Path) -> tuple[tuple[Path, ...], Mapping[str, str] | None]:
     index = folder / "model.safetensors.index.json"
     single = folder / "model.safetensors"
-    if index.is_file():
+    if is_file(index):
         mapping = read_json(index).get("weight_map")
         if (
             not isinstance(mapping, dict)
@@ -173,7 +166,7 @@ def _weight_files(folder: Path) -> tuple[tuple[Path, ...], Mapping[str, str] | N
                 raise InvalidFile(
                     str(index), found=f"weight file {name[:120]!r}", expected="plain file names"
                 )
-        missing = [name for name in names if not (folder / name).is_file()]
+        missing = [name for name in names if not is_file(folder / name)]
         if missing:
             raise InvalidFile(
                 str(folder / missing[0]),
@@ -183,7 +176,7 @@ def _weight_files(folder: Path) -> tuple[tuple[Path, ...], Mapping[str, str] | N
                 missing=missing,
             )
         return tuple(folder / n for n in names), mapping
-    if single.is_file():
+    if is_file(single):
         return (single,), None
     pickled = sorted(p.name for kind in PICKLES for p in folder.glob(kind))
     raise InvalidFile(
@@ -207,7 +200,7 @@ def chat_template_of(folder: Path) -> str | None:
         StorageError: one of them may not be read.
     """
     apart = folder / "chat_template.jinja"
-    if apart.is_file():
+    if is_file(apart):
         try:
             return read_bounded(apart, MAX_TEMPLATE_BYTES).decode("utf-8")
         except UnicodeDecodeError as e:
@@ -215,7 +208,7 @@ def chat_template_of(folder: Path) -> str | None:
                 str(apart), found=str(e), expected="a template in UTF-8", hint="fetch it again"
             ) from e
     path = folder / "tokenizer_config.json"
-    template = read_json(path).get("chat_template") if path.is_file() else None
+    template = read_json(path).get("chat_template") if is_file(path) else None
     if isinstance(template, list):  # several, by name
         named = {str(t.get("name")): t.get("template") for t in template if isinstance(t, dict)}
         template = named.get("default")

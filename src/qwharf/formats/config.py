@@ -11,7 +11,6 @@ Source: transformers ``models/qwen3``, ``models/qwen3_moe`` (``configuration_*.p
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +20,10 @@ from qwharf.types import Architecture, Format
 ARCHITECTURES = {"Qwen3ForCausalLM": "qwen3", "Qwen3MoeForCausalLM": "qwen3_moe"}
 MAX_LAYERS = 1024
 MAX_EXPERTS = 4096
-"""Far above any Qwen3: what is counted or allocated by them stays small."""
+MAX_ROWS = 1 << 20
+"""Of the vocabulary. All far above any Qwen3: what is counted or allocated by them stays small."""
+MAX_REAL = 3.4e38
+"""What a 32-bit float holds, in which GGUF files and engines keep them."""
 
 
 def architecture_from_config(config: Mapping[str, Any], *, file: str) -> Architecture:
@@ -50,10 +52,10 @@ def architecture_from_config(config: Mapping[str, Any], *, file: str) -> Archite
             "num_attention_heads",
             "num_key_value_heads",
             "head_dim",
-            "vocab_size",
             "max_position_embeddings",
         )
     }
+    numbers["vocab_size"] = _whole(config, "vocab_size", file, MAX_ROWS)
     numbers["num_hidden_layers"] = _whole(config, "num_hidden_layers", file, MAX_LAYERS)
     if moe:
         experts = "num_experts" if "num_experts" in config else "num_local_experts"
@@ -134,7 +136,7 @@ def _whole(config: Mapping[str, Any], key: str, file: str, most: int = 2**31 - 1
 
 def _real(value: Any, key: str, file: str) -> float:
     good = isinstance(value, int | float) and not isinstance(value, bool)
-    if not good or not math.isfinite(value) or value <= 0:
+    if not good or not 0 < value <= MAX_REAL:  # NaN is neither
         raise _bad(file, key, value, f"{key}, a positive number")
     return float(value)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from qwharf.errors import InvalidFile, UnsupportedArchitecture
 from qwharf.formats.gguf_reader import REFETCH, GgufFile, GgufTensor, Skipped, read_gguf
+from qwharf.formats.opening import is_file
 from qwharf.types import Architecture
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "split_parts",
 ]
 
+MISSING_SHOWN = 100
 MAX_LAYERS = 512
 MAX_EXPERTS = 1024
 """Llama.cpp's own limits; it aborts beyond them."""
@@ -58,14 +60,14 @@ def split_parts(path: Path) -> Sequence[Path]:
         path.with_name(f"{found['prefix']}-{n:05d}-of-{count:05d}.gguf")
         for n in range(1, count + 1)
     ]
-    missing = [p.name for p in parts if not p.is_file()]
+    missing = [p.name for p in parts if not is_file(p)]
     if missing:
         raise InvalidFile(
             str(path),
             found=f"no {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else ""),
             expected=f"all {count} parts in one folder",
             hint="fetch the missing parts into the same folder",
-            missing=missing,
+            missing=missing[:MISSING_SHOWN],
         )
     return parts
 

@@ -22,11 +22,10 @@ from qwharf.formats.gguf import (
     read_gguf,
 )
 from qwharf.formats.tensors import gguf_tensors
+from qwharf.formats.tokenizer import PRE_TOKENIZERS
 from qwharf.types import Architecture
 
 MAX_CONTEXT_TOKENS = 16_777_216
-PRE_TOKENIZERS = ("qwen2", "deepseek-r1-qwen")
-"""Names for one and the same way to cut text; the second is that of distilled models."""
 ROPE_SCALINGS = (None, "none", "linear", "yarn")
 EMPTY_UNLESS_PLAIN = ("expert_group_count", "expert_group_used_count", "nextn_predict_layers")
 REMAKE = "convert the checkpoint again with `qwharf convert`, or get another file"

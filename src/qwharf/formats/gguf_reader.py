@@ -121,6 +121,7 @@ class _Reader:
         self._block = b""
         self._at = 0
         self._left = min(size, MAX_HEADER_BYTES)  # bytes not yet in the block
+        self._items = MAX_ITEMS  # that lists may still have, all together
 
     @property
     def at(self) -> int:
@@ -198,12 +199,13 @@ class _Reader:
         if item not in _SCALARS and item != _STRING:
             raise _invalid(self.path, f"{what}: a list of type {item}", "numbers or strings")
         width = 8 if item == _STRING else struct.calcsize("<" + _SCALARS[item])
-        if count > MAX_ITEMS or count > self.left // width:
+        if count > self._items or count > self.left // width:
             raise _invalid(
                 self.path,
                 f"{what} with {count:,} items",
-                f"at most {MAX_ITEMS:,}, within the file",
+                f"at most {MAX_ITEMS:,} in all lists, within the file",
             )
+        self._items -= count
         kind = f"[{_KINDS[item]}]"
         if item == _STRING:
             texts = self.texts(count, what, keep=count <= keep)
@@ -290,6 +292,8 @@ def _alignment(path: Path, metadata: Mapping[str, Any]) -> int:
 
 def _tensor_info(reader: _Reader) -> tuple[str, tuple[int, ...], int, int]:
     name = reader.text("a tensor's name", MAX_NAME_BYTES)
+    if not name or "\0" in name:
+        raise _invalid(reader.path, f"a tensor named {name!r}", "names without NUL")
     dims = reader.number("I", f"the dimensions of {name!r}")
     if not 1 <= dims <= 4:
         raise _invalid(reader.path, f"tensor {name!r} of {dims} dimensions", "1 to 4")

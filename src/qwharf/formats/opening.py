@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from qwharf.errors import InvalidFile, StorageError
 
 BUFFER_BYTES = 1 << 20
+MAX_JSON_VALUES = 1 << 22
+"""Qwen3's tokenizer.json has 800,000. A value takes up to 100 bytes of memory, however short its
+text."""
 
 
 @contextmanager
@@ -30,12 +34,28 @@ def open_binary(path: Path, buffering: int = BUFFER_BYTES) -> Iterator[tuple[Bin
             str(path), found="no file", expected="a readable file", hint="check the path"
         ) from e
     except OSError as e:
-        raise StorageError(
-            str(path),
-            found=e.strerror or str(e),
-            expected="a readable file",
-            hint="check its permissions and the disk",
-        ) from e
+        raise _unreadable(path, e) from e
+
+
+def _unreadable(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        str(path),
+        found=error.strerror or str(error),
+        expected="a readable file",
+        hint="check its permissions and the disk",
+    )
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file (or a link to one).
+
+    Raises:
+        StorageError: the folder may not be looked into.
+    """
+    try:
+        return path.is_file()
+    except OSError as e:
+        raise _unreadable(path, e) from e
 
 
 def _regular_size(path: Path) -> int:
@@ -62,3 +82,38 @@ def read_bounded(path: Path, limit: int) -> bytes:
                 str(path), found=f"{size:,} bytes", expected=f"at most {limit:,} bytes"
             )
         return file.read(limit)
+
+
+def parse_json(
+    path: Path,
+    raw: bytes,
+    *,
+    limit: int = MAX_JSON_VALUES,
+    pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
+    """The value that ``raw``, read from ``path``, is the JSON text of.
+
+    Args:
+        path: named in errors.
+        raw: UTF-8, with or without a byte order mark.
+        limit: how many values it may have.
+        pairs: makes an object of its members.
+
+    Raises:
+        InvalidFile: not JSON, nested too deeply, or of too many values.
+    """
+    # Each value but the first follows one of these.
+    values = sum(map(raw.count, (b"[", b"{", b":", b",")))
+    if values > limit:
+        raise InvalidFile(
+            str(path), found=f"JSON of over {limit:,} values", expected="far fewer", values=values
+        )
+    try:
+        return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=pairs)
+    except (ValueError, RecursionError) as e:
+        raise InvalidFile(
+            str(path),
+            found=f"text that is not JSON ({str(e)[:200]})",
+            expected="JSON",
+            hint="fetch it again; it is damaged or was cut off",
+        ) from e

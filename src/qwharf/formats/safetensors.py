@@ -18,9 +18,10 @@ from typing import Any
 
 from qwharf.errors import InvalidFile
 from qwharf.formats.atomic import AtomicFile
-from qwharf.formats.opening import open_binary
+from qwharf.formats.opening import open_binary, parse_json
 
-MAX_HEADER_BYTES = 100_000_000  # the reference implementation's own limit
+MAX_HEADER_BYTES = 64 << 20
+"""The reference implementation takes 100 MB; all 36,000 tensors of a 235B in one need 6."""
 DTYPE_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "F8_E8M0": 1, "I16": 2, "U16": 2,
     "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "F64": 8, "I64": 8, "U64": 8,
@@ -86,7 +87,7 @@ def read_safetensors(path: Path) -> SafetensorsFile:
             raise _invalid(
                 path,
                 f"a header of {length:,} bytes in a file of {size:,}",
-                "a header within the file and below 100 MB",
+                "a header within the file and of at most 64 MiB",
             )
         raw = f.read(length)
     header = _parse_header(path, raw)
@@ -106,10 +107,7 @@ def _parse_header(path: Path, raw: bytes) -> dict[str, Any]:
             raise ValueError("a name comes twice")
         return made
 
-    try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=no_duplicates)
-    except (ValueError, RecursionError) as e:
-        raise _invalid(path, f"a header that is not JSON ({e})", "a JSON object") from e
+    header = parse_json(path, raw, pairs=no_duplicates)
     if not isinstance(header, dict):
         raise _invalid(path, f"a header that is a {type(header).__name__}", "a JSON object")
     return header
@@ -121,6 +119,8 @@ def _is_count(value: object) -> bool:
 
 def _entry(path: Path, name: str, value: Any, start: int) -> TensorEntry:
     where = f"tensor {name[:200]!r}"
+    if not name or "\0" in name:
+        raise _invalid(path, where, "names without NUL")
     if not isinstance(value, dict):
         raise _invalid(path, f"{where} that is no object", "dtype, shape and data_offsets")
     dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")

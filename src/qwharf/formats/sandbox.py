@@ -1,165 +1,114 @@
 """A Jinja environment for templates from strangers: they cannot reach code, nor work for ever.
 
 Jinja's own sandbox keeps a template from attributes and functions that lead to code. What it does
-not bound is work: nested loops, texts that double, ``"%0999999999d"``. So each rendering has a
-budget of steps: every turn of a loop, every call, and every 64 characters or items made cost one.
+not bound is work: nested loops, texts that double, lists of lists of lists, ``"%0999999999d"``. So
+each rendering has a budget (:mod:`qwharf.formats.budget`), and what is not needed in a chat
+template and could get around it is left out.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import re
-from collections.abc import Callable, Iterator, Sized
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sized
 from typing import Any, cast
 
-from jinja2 import TemplateError, nodes, pass_context
+from jinja2 import nodes
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
-from jinja2.runtime import Context
+from jinja2.runtime import Context, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+from jinja2.visitor import NodeTransformer
 
-MAX_STEPS = 2_000_000
-MAX_ITEMS = 64 * MAX_STEPS
-MAX_BITS = 1 << 16
+from qwharf.formats import template_filters as own
+from qwharf.formats.budget import TooMuchWork, compared, spend, weigh
+
 MAX_WIDTH = 10_000
 
-_STEP, _CONCAT = "step of the budget", "concat within the budget"
-"""Names of filters that no template can spell, because of the blanks."""
+_STEP, _CONCAT, _COMPARED, _SEARCHED, _SLICED = (
+    f"{what} within the budget" for what in ("step", "concat", "compared", "searched", "sliced")
+)
+"""Filters of ours, which the syntax tree gets; used by name they only cost."""
 _LEFT_OUT = (
     "center", "format", "indent", "wordwrap", "xmlattr", "pprint", "slice", "batch", "random",
     "urlize", "truncate", "filesizeformat", "striptags", "groupby", "sum",
 )  # fmt: skip
 """Filters that pad or repeat as a template wishes, and that no chat template needs."""
-_PADDING = ("center", "ljust", "rjust", "zfill", "expandtabs")
-_WIDE = re.compile(r"[0-9]{5,}|%[^a-zA-Z%]*\*|\{[^{}]*\{")
-"""Widths of five digits and more, or widths that are arguments."""
-
-_left: ContextVar[list[int]] = ContextVar("steps_left")
-
-
-class TooMuchWork(TemplateError):
-    """A template loops or grows beyond reason."""
-
-
-@contextmanager
-def budget(steps: int = MAX_STEPS) -> Iterator[None]:
-    """What is rendered inside shares ``steps`` steps."""
-    token = _left.set([steps])
-    try:
-        yield
-    finally:
-        _left.reset(token)
-
-
-def _spend(items: int = 0) -> None:
-    """One step, and one for each 64 characters or items."""
-    left = _left.get()
-    left[0] -= 1 + items // 64
-    if left[0] < 0:
-        raise TooMuchWork("it loops too often or makes too much text")
-
-
-def _size(value: object) -> int:
-    return len(value) if isinstance(value, Sized) else 0
-
-
-# ------------------------------------------------------------------- filters and functions
+_SHALLOW = (
+    "length", "count", "first", "last", "items", "default", "d", "map", "select", "reject",
+    "selectattr", "rejectattr", "reverse", "attr",
+)  # fmt: skip
+"""Filters that do not look into the items of a list."""
+_COMPARING = (
+    "eq", "==", "equalto", "ne", "!=", "lt", "<", "lessthan", "le", "<=", "gt", ">", "greaterthan",
+    "ge", ">=", "in",
+)  # fmt: skip
+"""Tests that do."""
+_TEXT_METHODS = (
+    "capitalize", "casefold", "center", "count", "endswith", "find", "format", "format_map",
+    "index", "isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "islower", "isnumeric",
+    "isspace", "istitle", "isupper", "join", "ljust", "lower", "lstrip", "partition",
+    "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rjust", "rpartition", "rsplit",
+    "rstrip", "split", "splitlines", "startswith", "strip", "swapcase", "title", "upper", "zfill",
+)  # fmt: skip
+_METHODS: dict[type, frozenset[str]] = {
+    str: frozenset(_TEXT_METHODS),
+    dict: frozenset(("copy", "get", "items", "keys", "values")),
+    list: frozenset(("copy", "count", "index")),
+    tuple: frozenset(("count", "index")),
+    **{t: frozenset() for t in (bytes, int, float, complex, set, frozenset, range)},
+}
+"""What may be called on plain values. Left out are those that change them, and makers of great
+things such as ``str.translate`` and ``int.to_bytes``."""
+_PADDING = ("center", "ljust", "rjust", "zfill")
+_LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+_NESTED_FIELD = re.compile(r"%[^a-zA-Z%]*\*|\{[^{}]*\{")
+_WIDTH = re.compile(r"[0-9]+")
 
 
-@pass_context
-def _step(_context: Context, value: Any, characters: int = 0) -> Any:
-    _spend(characters)
-    return value
+# ------------------------------------------------------------------------------ syntax tree
 
 
-@pass_context
-def _concat(_context: Context, values: list[Any]) -> str:
-    texts = [str(v) for v in values]
-    _spend(sum(map(len, texts)))
-    return "".join(texts)
+def _filter(node: nodes.Node, name: str, *arguments: nodes.Expr) -> nodes.Filter:
+    return nodes.Filter(cast(nodes.Expr, node), name, list(arguments), [], None, None)
 
 
-@pass_context
-def _output(_context: Context, value: Any) -> Any:
-    """Sees each value before it is put out."""
-    if not isinstance(value, str):
-        value = str(value)
-    _spend(len(value))
-    return value
+class _Meter(NodeTransformer):
+    """Puts our filters where work is done that the environment would not see."""
 
+    def _body(self, node: nodes.For | nodes.Macro | nodes.CallBlock) -> nodes.Node:
+        self.generic_visit(node)
+        text = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
+        node.body.insert(0, nodes.ExprStmt(_filter(nodes.Const(0), _STEP, nodes.Const(text))))
+        if isinstance(node, nodes.For) and node.test is not None:
+            node.test = _filter(node.test, _STEP)
+        return node
 
-def _range(*arguments: int) -> range:
-    made = range(*arguments)
-    _spend(64 * len(made))
-    return made
+    visit_For = visit_Macro = visit_CallBlock = _body
 
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        node.nodes = [_filter(nodes.List(node.nodes), _CONCAT)]
+        return node
 
-def _join(separator: str, values: Any) -> str:
-    texts = [str(v) for v in values]
-    _spend(sum(map(len, texts)) + len(separator) * len(texts))
-    return separator.join(texts)
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        self.generic_visit(node)
+        node.expr = _filter(node.expr, _COMPARED)
+        for operand in node.ops:
+            within = operand.op in ("in", "notin")
+            operand.expr = _filter(operand.expr, _SEARCHED if within else _COMPARED)
+        return node
 
+    def visit_Pair(self, node: nodes.Pair) -> nodes.Node:
+        self.generic_visit(node)
+        if not isinstance(node.key, nodes.Const):
+            node.key = _filter(node.key, _COMPARED)
+        return node
 
-def _replace(text: str, old: str, new: str, count: int = -1) -> str:
-    found = text.count(old) if count < 0 else min(count, len(text) + 1)
-    _spend(len(text) + found * len(new))
-    return text.replace(old, new, count)
-
-
-@pass_context
-def _filter_join(context: Context, value: Any, d: str = "", attribute: Any = None) -> str:
-    if attribute is not None:
-        value = [context.environment.getitem(v, attribute) for v in value]
-    return _join(str(d), value)
-
-
-@pass_context
-def _filter_replace(_context: Context, s: Any, old: Any, new: Any, count: Any = None) -> str:
-    return _replace(str(s), str(old), str(new), -1 if count is None else int(count))
-
-
-def to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """JSON as transformers' templates write it: not escaped for HTML, not sorted."""
-    if indent is not None and not 0 <= indent <= 16:
-        raise TooMuchWork(f"an indent of {indent}")
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
-
-
-@pass_context
-def _filter_json(_context: Context, value: Any, *arguments: Any, **named: Any) -> str:
-    text = to_json(value, *arguments, **named)
-    _spend(len(text))
-    return text
-
-
-def _counted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter of Jinja's that costs by the size of its arguments."""
-
-    @functools.wraps(function)  # carries over which arguments Jinja passes of its own
-    def counted(*arguments: Any, **named: Any) -> Any:
-        _spend(sum(map(_size, arguments)))
-        return function(*arguments, **named)
-
-    return counted
-
-
-def _refuse(message: object) -> None:
-    """``raise_exception`` of the templates."""
-    raise TemplateError(str(message))
-
-
-# ---------------------------------------------------------------------------- environment
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        self.generic_visit(node)
+        return _filter(node, _SLICED) if isinstance(node.arg, nodes.Slice) else node
 
 
 class _Generation(Extension):
@@ -173,6 +122,9 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
+# ---------------------------------------------------------------------------- environment
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
     """The environment of transformers' chat templates, with a budget.
 
@@ -180,90 +132,131 @@ class Sandbox(ImmutableSandboxedEnvironment):
     ``raise_exception``; no clock, no loader.
     """
 
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
 
     def __init__(self) -> None:
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
             extensions=[LoopControlExtension, _Generation],
-            finalize=_output,
+            finalize=own.output,
         )
         self.filters = {
-            name: _counted(function)
+            name: own.counted(function, own.pay_for if name in _SHALLOW else weigh)
             for name, function in self.filters.items()
             if name not in _LEFT_OUT
         }
         self.filters |= {
-            "join": _filter_join,
-            "replace": _filter_replace,
-            "tojson": _filter_json,
-            _STEP: _step,
-            _CONCAT: _concat,
+            "join": own.join_items,
+            "replace": own.replace_text,
+            "list": own.as_list,
+            "int": own.as_int,
+            "tojson": own.json_text,
+            _STEP: own.pass_step,
+            _CONCAT: own.concat,
+            _COMPARED: own.pass_compared,
+            _SEARCHED: own.pass_searched,
+            _SLICED: own.pass_sliced,
+        }
+        self.tests = {
+            name: own.counted(cast(Any, function), compared if name in _COMPARING else own.nothing)
+            for name, function in self.tests.items()
         }
         del self.globals["lipsum"]
-        self.globals |= {"range": _range, "raise_exception": _refuse}
+        self.globals |= {"range": own.bounded_range, "raise_exception": own.raise_exception}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        """Jinja's tree, with a step in every loop and macro, and ``~`` in our sight."""
+        """Jinja's tree, with every loop, macro and comparison in our sight."""
         tree = super()._parse(source, name, filename)
-        for node in list(tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock))):
-            assert isinstance(node, nodes.For | nodes.Macro | nodes.CallBlock)  # noqa: S101
-            text = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
-            node.body.insert(0, nodes.ExprStmt(_filter(nodes.Const(0), _STEP, nodes.Const(text))))
-            if isinstance(node, nodes.For) and node.test is not None:
-                node.test = _filter(node.test, _STEP)
-        for concat in list(tree.find_all(nodes.Concat)):
-            concat.nodes = [_filter(nodes.List(concat.nodes), _CONCAT)]
+        _Meter().visit(tree)
         tree.set_environment(self)
         return tree
 
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Of plain values only what is listed; of Jinja's own objects what Jinja allows."""
+        for kind, methods in _METHODS.items():
+            if isinstance(obj, kind):
+                return attr in methods
+        return super().is_safe_attribute(obj, attr, value)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """An item; one that is looked up by a list of things costs what these weigh."""
+        compared(argument)
+        return super().getitem(obj, argument)
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """A sum, product, power or remainder, after a look at what will come of it."""
-        if operator == "+":
-            _spend(_size(left) + _size(right))
+        """Arithmetic, after a look at what will come of it."""
+        if isinstance(left, int) and isinstance(right, int):
+            own.short(left)
+            own.short(right)
+            if operator == "**" and left.bit_length() * right > own.MAX_BITS:
+                raise TooMuchWork("a number too long")
+            spend()
+        elif operator == "+":
+            own.pay_for(left)
+            own.pay_for(right)
         elif operator == "*":
             for times, what in ((left, right), (right, left)):
                 if isinstance(times, int) and isinstance(what, Sized):
-                    _spend(min(max(times, 0) * len(what), 2 * MAX_ITEMS))
+                    size = max(times, 0) * len(what)
+                    text = isinstance(what, str | bytes)
+                    spend(characters=size if text else 0, items=0 if text else size)
         elif operator == "%" and isinstance(left, str):
-            _check_widths(left)
-            _spend(len(left) + sum(map(_size, right if isinstance(right, tuple) else (right,))))
-        if isinstance(left, int) and isinstance(right, int) and operator in ("*", "**"):
-            bits = left.bit_length() * right if operator == "**" else left.bit_length()
-            if bits > MAX_BITS or right.bit_length() > MAX_BITS:
-                raise TooMuchWork("a number too long")
+            _check_format(left, right)
+        else:
+            spend()
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a function or method, after a look at what will come of it."""
-        _spend()
-        text = getattr(__obj, "__self__", None)
-        name = getattr(__obj, "__name__", "")
-        if isinstance(text, str) and not kwargs:
-            if name == "join" and len(args) == 1:
-                return _join(text, args[0])
-            if name == "replace" and len(args) in (2, 3):
-                return _replace(text, *args)
-            if name in _PADDING and any(isinstance(a, int) and a > MAX_WIDTH for a in args):
-                raise TooMuchWork(f"a width over {MAX_WIDTH:,}")
-            _spend(len(text))
-        elif name in _PADDING:
-            raise TooMuchWork("a width by name")
+        spend()
+        owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
+        # Jinja hands its own variables along, for the functions that ask for a context.
+        named = {k: v for k, v in kwargs.items() if k not in ("_loop_vars", "_block_vars")}
+        if isinstance(owner, str):
+            if name == "join":
+                return own.join(owner, *args, **named)
+            if name == "replace":
+                return own.replace(owner, *args, **named)
+            if name in ("split", "rsplit"):
+                return own.split(__obj, *args, **named)
+            if name == "splitlines":
+                spend(items=sum(map(owner.count, _LINE_ENDS)))
+            if name in _PADDING:
+                widths = [a for a in args if isinstance(a, int)]
+                if max(widths, default=0) > MAX_WIDTH:
+                    raise TooMuchWork(f"a width over {MAX_WIDTH:,}")
+                spend(sum(widths))
+            spend(len(owner))
+        elif name == "copy":
+            own.pay_for(owner)
+        if not (isinstance(__obj, Macro) or __obj is Namespace):  # these only keep what they get
+            weigh((args, named))
+            if isinstance(owner, list | tuple):  # ``index`` and ``count`` compare
+                weigh(owner)
         return super().call(__context, __obj, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """``str.format``, unless it asks for great widths."""
+        """``str.format`` and ``str.format_map``, at their price."""
         wrapped = super().wrap_str_format(value)
-        if wrapped is not None:
-            _check_widths(value.__self__)
-        return wrapped
+        if wrapped is None:
+            return None
+        text, inner = value.__self__, wrapped
+
+        @functools.wraps(inner)
+        def counted(*args: Any, **kwargs: Any) -> str:
+            _check_format(text, (args, kwargs))
+            return inner(*args, **kwargs)
+
+        return counted
 
 
-def _filter(node: nodes.Node, name: str, *arguments: nodes.Expr) -> nodes.Filter:
-    return nodes.Filter(cast(nodes.Expr, node), name, list(arguments), [], None, None)
-
-
-def _check_widths(text: str) -> None:
-    if _WIDE.search(text):
+def _check_format(text: str, values: object) -> None:
+    """Pay for a format: each field may show all values, and pad."""
+    if _NESTED_FIELD.search(text):
+        raise TooMuchWork("a width that is an argument")
+    widths = [int(digits) for digits in _WIDTH.findall(text) if len(digits) < 19]
+    if max(widths, default=0) > MAX_WIDTH or any(len(d) > 18 for d in _WIDTH.findall(text)):
         raise TooMuchWork("a format with a great width")
+    fields = text.count("{") + text.count("%")
+    spend(len(text) + sum(widths) + fields * weigh(values))

@@ -162,25 +162,23 @@ def gguf_name(name: str) -> str | None:
 def gguf_tensors(arch: Architecture) -> list[TensorSpec]:
     """The tensors of a GGUF file, experts stacked as [experts, out, in], in the order written.
 
-    That is the order in which llama.cpp's converter writes a checkpoint stored in the order of
-    :func:`checkpoint_tensors`: as stored, but the stacked experts last and down first. A tied head
-    is left out; the loader reuses the embedding.
+    That is the order of ``llama-quantize``: what belongs to no layer first, then layer by layer,
+    by name. A tied head is left out; the loader reuses the embedding.
     """
-    a = arch
-    out: list[TensorSpec] = []
-    experts: list[TensorSpec] = []
+    out: dict[str, TensorSpec] = {}
     for spec in checkpoint_tensors(_one_expert(arch)):
         name = gguf_name(spec.name)
         if name is None:
             raise ValueError(f"{spec.name} has no GGUF name")
         shape = spec.shape
         if spec.role == "router":
-            shape = (a.num_experts, a.hidden_size)
+            shape = (arch.num_experts, arch.hidden_size)
         elif spec.role == "expert":
-            experts.append(TensorSpec(name, (a.num_experts, *spec.shape), spec.role))
-            if len(experts) == 3:
-                out += sorted(experts, key=lambda t: t.name)  # down, gate, up
-                experts = []
-            continue
-        out.append(TensorSpec(name, shape, spec.role))
-    return out
+            shape = (arch.num_experts, *spec.shape)
+        out[name] = TensorSpec(name, shape, spec.role)
+    return sorted(out.values(), key=_place)
+
+
+def _place(spec: TensorSpec) -> tuple[int, str]:
+    parts = spec.name.split(".")
+    return (int(parts[1]) if parts[0] == "blk" else -1), spec.name

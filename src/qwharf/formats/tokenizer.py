@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwharf.errors import InvalidFile
 from qwharf.formats.gguf import read_gguf
+from qwharf.formats.opening import parse_json, read_bounded
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -17,7 +20,13 @@ PATTERN = (
 )
 """How Qwen2, 2.5 and 3 cut text before BPE (``tokenizer.json`` of the released checkpoints)."""
 
+PRE_TOKENIZERS = ("qwen2", "deepseek-r1-qwen")
+"""Llama.cpp's names for one and the same way to cut text; the second is that of distilled models.
+"""
+OTHER_TOKENIZER = "use the tokenizer.json of the Qwen3 model that this one was made from"
 CONTROL, USER_DEFINED = 3, 4
+MAX_TOKENIZER_BYTES = 64 << 20
+"""Qwen3's own has 11 MB."""
 
 
 class Tokenizer:
@@ -53,19 +62,73 @@ def _from_folder(folder: Path) -> Backend:
     from tokenizers import Tokenizer as Backend
 
     path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise InvalidFile(
-            str(folder),
-            found="no tokenizer.json",
-            expected="the checkpoint's tokenizer",
-            hint="fetch tokenizer.json into the folder",
-        )
+    raw = read_bounded(path, MAX_TOKENIZER_BYTES)
+    check_kind(path, parse_json(path, raw))
+    with _refused(path):
+        return Backend.from_buffer(raw)
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """What the library says of a damaged vocabulary: plain exceptions, and panics."""
     try:
-        return Backend.from_file(str(path))
-    except Exception as e:  # the library raises plain Exception for a damaged file
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as e:
         raise InvalidFile(
-            str(path), found=str(e)[:200], expected="a tokenizer", hint="fetch it again"
+            str(path),
+            found=str(e)[:200],
+            expected="a BPE vocabulary",
+            hint="fetch the tokenizer again",
         ) from e
+
+
+def check_kind(path: Path, data: Any) -> None:
+    """Whether a ``tokenizer.json`` cuts text as Qwen's does; what follows the cut is its own.
+
+    llama.cpp only knows the word pattern by name, so it must really be the one of that name; and a
+    pattern from outside could take for ever.
+
+    Raises:
+        InvalidFile: another kind of tokenizer.
+    """
+    model = data.get("model") if isinstance(data, dict) else None
+    kind = model.get("type") if isinstance(model, dict) else None
+    if not isinstance(model, dict) or kind != "BPE" or model.get("byte_fallback"):
+        raise InvalidFile(
+            str(path),
+            found=f"a tokenizer of type {str(kind)[:80]!r}",
+            expected="byte-level BPE, as Qwen3 has",
+            hint=OTHER_TOKENIZER,
+        )
+    for part, expected in (("pre_tokenizer", PATTERN), ("normalizer", "NFC")):
+        found = _steps(data.get(part))
+        if found != [expected] and (found or part == "pre_tokenizer"):
+            raise InvalidFile(
+                str(path),
+                found=f"the {part} {found[0][:200]!r}" if found else f"no {part}",
+                expected=f"Qwen's, {expected!r}",
+                hint="llama.cpp would split text differently from this tokenizer; "
+                + OTHER_TOKENIZER,
+            )
+
+
+def _steps(node: Any, depth: int = 0) -> list[str]:
+    """What a pre-tokenizer splits by, or a normalizer does, one after the other."""
+    if not isinstance(node, dict) or depth > 4:
+        return []
+    kind = node.get("type")
+    if kind == "Sequence":
+        parts = node.get("pretokenizers", node.get("normalizers"))
+        items = parts if isinstance(parts, list) else []
+        return [p for item in items for p in _steps(item, depth + 1)]
+    if kind == "Split":
+        pattern = node.get("pattern")
+        return [str(pattern.get("Regex"))] if isinstance(pattern, dict) else [str(pattern)]
+    if kind == "ByteLevel" and not node.get("use_regex", True):
+        return []
+    return [str(kind)]
 
 
 def _from_gguf(path: Path) -> Backend:
@@ -73,20 +136,19 @@ def _from_gguf(path: Path) -> Backend:
     from tokenizers import Tokenizer as Backend
 
     data = read_gguf(path, keep_arrays=True).metadata
-    if data.get("tokenizer.ggml.model") != "gpt2" or data.get("tokenizer.ggml.pre") != "qwen2":
+    pre = data.get("tokenizer.ggml.pre")
+    if data.get("tokenizer.ggml.model") != "gpt2" or pre not in PRE_TOKENIZERS:
         raise InvalidFile(
-            str(path),
-            found=f"tokenizer {data.get('tokenizer.ggml.pre')!r}",
-            expected="'qwen2', which Qwen3 uses",
+            str(path), found=f"tokenizer {pre!r:.80}", expected="'qwen2', which Qwen3 uses"
         )
-    tokens = _texts(path, data, "tokenizer.ggml.tokens")
-    merges = [tuple(m.split(" ", 1)) for m in _texts(path, data, "tokenizer.ggml.merges")]
-    types = data.get("tokenizer.ggml.token_type") or []
+    tokens = _list(path, data, "tokenizer.ggml.tokens", str)
+    merges = [m.partition(" ") for m in _list(path, data, "tokenizer.ggml.merges", str)]
+    types = _list(path, data, "tokenizer.ggml.token_type", int)
     added = {i for i, t in enumerate(types) if t in (CONTROL, USER_DEFINED)}
     # The added tokens are in the vocabulary too, so that they keep their ids; no merge makes them.
     vocabulary = {t: i for i, t in enumerate(tokens)}
-    try:
-        model = models.BPE(vocab=vocabulary, merges=[(a, b) for a, b in merges])
+    with _refused(path):
+        model = models.BPE(vocab=vocabulary, merges=[(a, b) for a, _, b in merges])
         backend = Backend(model)
         backend.normalizer = normalizers.NFC()
         backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -101,13 +163,11 @@ def _from_gguf(path: Path) -> Backend:
             backend.add_tokens([AddedToken(tokens[i], normalized=False, special=control)])
             if backend.token_to_id(tokens[i]) != i:
                 raise ValueError(f"token {tokens[i]!r} cannot have id {i}")
-    except Exception as e:  # the library raises plain Exception for a damaged vocabulary
-        raise InvalidFile(str(path), found=str(e)[:200], expected="a BPE vocabulary") from e
     return backend
 
 
-def _texts(path: Path, data: Any, key: str) -> list[str]:
+def _list(path: Path, data: Any, key: str, kind: type) -> list[Any]:
     value = data.get(key)
-    if not isinstance(value, list) or not all(isinstance(t, str) for t in value):
-        raise InvalidFile(str(path), found=f"no {key}", expected="a list of texts")
+    if not isinstance(value, list) or not all(isinstance(t, kind) for t in value):
+        raise InvalidFile(str(path), found=f"no {key}", expected=f"a list of {kind.__name__}")
     return value

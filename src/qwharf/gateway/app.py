@@ -18,13 +18,13 @@ from aiohttp.typedefs import Handler, Middleware
 
 from qwharf import __version__
 from qwharf.errors import QwharfError
-from qwharf.gateway import errors, llama_server, openai, router
+from qwharf.gateway import errors, llama_server, openai, proxy, router, trace
 from qwharf.gateway.body import MAX_BODY_BYTES, read_object, to_bytes
+from qwharf.gateway.engine_client import Call, EngineClient
 from qwharf.gateway.errors import ApiError
 from qwharf.gateway.fields import Fields, JsonObject
 from qwharf.gateway.guard import Guard, cors_headers, preflight
 from qwharf.gateway.presence import ClientGone, Presence
-from qwharf.gateway.proxy import Call, Proxy
 from qwharf.gateway.upstream import Deployments
 from qwharf.types import Deployment, DeploymentSpec
 
@@ -37,8 +37,8 @@ MAX_IGNORED_SHOWN = 10
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _FIELD_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
-Dialect = Callable[[Fields, DeploymentSpec], tuple[str, JsonObject, bool]]
-"""Fields of a request to the engine's path, its body, and whether it streams."""
+Dialect = Callable[[Fields, DeploymentSpec], tuple[str, list[JsonObject]]]
+"""Fields of a request to the engine's path, and a body for each choice."""
 
 
 def build(deployments: Deployments, *, api_key: str | None) -> web.Application:
@@ -81,7 +81,7 @@ def _outermost(guard: Guard) -> Middleware:
 
 async def _answer(guard: Guard, request: web.Request, handler: Handler) -> web.StreamResponse:
     given = request.headers.get("x-request-id", "")
-    request["id"] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    mine = trace.begin(given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
     try:
         return preflight(request) or await _guarded(guard, request, handler)
     except ApiError as e:
@@ -93,13 +93,13 @@ async def _answer(guard: Guard, request: web.Request, handler: Handler) -> web.S
             raise
         return errors.plain(e, request.method, request.path).response()
     except (ClientGone, ConnectionError):
-        request["outcome"] = "client gone"
+        mine.outcome = "client gone"
         return web.Response(status=CLIENT_GONE_STATUS)
     except Exception:
-        logger.exception("request %s failed", request["id"])
+        logger.exception("request %s failed", mine.id)
         return ApiError(
             500,
-            f"Something went wrong in qwharf; its log has the details under {request['id']}.",
+            f"Something went wrong in qwharf; its log has the details under {mine.id}.",
             type=errors.SERVER,
             code="internal_error",
         ).response()
@@ -111,22 +111,23 @@ async def _guarded(guard: Guard, request: web.Request, handler: Handler) -> web.
 
 
 async def _finish_headers(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["x-request-id"] = request.get("id", "")
+    response.headers["x-request-id"] = trace.current().id
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.update(cors_headers(request))
 
 
 def _log(request: web.Request, status: int, seconds: float) -> None:
     """Who asked for what and how it went; never what was said."""
+    mine = trace.current()
     logger.info(
         "%s %s %s %d %.0f ms%s%s",
-        request["id"],
+        mine.id,
         request.method,
         request.path,
         status,
         seconds * 1000,
-        f" {request['model']}" if "model" in request else "",
-        f" ({request['outcome']})" if "outcome" in request else "",
+        mine.deployment and f" {mine.deployment}",
+        mine.outcome and f" ({mine.outcome})",
     )
 
 
@@ -136,14 +137,14 @@ def _log(request: web.Request, status: int, seconds: float) -> None:
 class _Gateway:
     def __init__(self, deployments: Deployments) -> None:
         self._deployments = deployments
-        self._proxy = Proxy(deployments)
+        self._client = EngineClient(deployments)
         self._presence = Presence()
 
     async def lifetime(self, app: web.Application) -> AsyncIterator[None]:
         """Open while the application runs."""
-        await self._proxy.start()
+        await self._client.start()
         yield
-        await self._proxy.close()
+        await self._client.close()
 
     async def health(self, request: web.Request) -> web.Response:
         """Whether the daemon is there; needs no key."""
@@ -176,7 +177,7 @@ class _Gateway:
                 raise
             raise ApiError(
                 501,
-                f"`{request['model']}` writes text and makes no embeddings.",
+                f"`{trace.current().deployment}` writes text and makes no embeddings.",
                 param="model",
                 code="no_embeddings",
                 upstream=True,
@@ -186,33 +187,27 @@ class _Gateway:
         with self._presence.watch(request):
             fields = Fields(await read_object(request))
             deployment = router.find(fields.get("model"), self._deployments.all())
-            request["model"] = name = deployment.spec.name
-            path, body, stream = dialect(fields, deployment.spec)
-            call = Call(
-                name=name,
-                path=path,
-                body=to_bytes(body),
-                stream=stream,
-                headers=_ignored(fields.unread()),
-            )
-            return await self._proxy.forward(request, call)
+            trace.current().deployment = name = deployment.spec.name
+            path, bodies = dialect(fields, deployment.spec)
+            calls = [
+                Call(name=name, path=path, body=to_bytes(b), stream="stream" in b) for b in bodies
+            ]
+            order = proxy.Order(calls=calls, headers=_ignored(fields.unread()))
+            return await proxy.forward(request, self._client, order)
 
 
-def _chat(fields: Fields, spec: DeploymentSpec) -> tuple[str, JsonObject, bool]:
-    request = openai.chat(fields, spec)
-    body = llama_server.chat(request, spec.name)
-    return llama_server.CHAT_PATH, body, request.generation.stream
+def _chat(fields: Fields, spec: DeploymentSpec) -> tuple[str, list[JsonObject]]:
+    return llama_server.CHAT_PATH, llama_server.chat(openai.chat(fields, spec), spec.name)
 
 
-def _completion(fields: Fields, spec: DeploymentSpec) -> tuple[str, JsonObject, bool]:
+def _completion(fields: Fields, spec: DeploymentSpec) -> tuple[str, list[JsonObject]]:
     request = openai.completion(fields, spec)
-    body = llama_server.completion(request, spec.name)
-    return llama_server.COMPLETION_PATH, body, request.generation.stream
+    return llama_server.COMPLETION_PATH, llama_server.completion(request, spec.name)
 
 
-def _embedding(fields: Fields, spec: DeploymentSpec) -> tuple[str, JsonObject, bool]:
-    body = llama_server.embedding(openai.embedding(fields, spec), spec.name)
-    return llama_server.EMBEDDING_PATH, body, False
+def _embedding(fields: Fields, spec: DeploymentSpec) -> tuple[str, list[JsonObject]]:
+    request = openai.embedding(fields, spec)
+    return llama_server.EMBEDDING_PATH, llama_server.embedding(request, spec.name)
 
 
 def _ignored(names: list[str]) -> dict[str, str]:

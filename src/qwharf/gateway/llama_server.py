@@ -1,4 +1,4 @@
-"""The internal request as llama.cpp's server takes it."""
+"""The internal request as llama.cpp's server takes it: one body for each choice."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from qwharf.gateway.requests import ChatRequest, CompletionRequest, EmbeddingReq
 CHAT_PATH = "/v1/chat/completions"
 COMPLETION_PATH = "/v1/completions"
 EMBEDDING_PATH = "/v1/embeddings"
+SEEDS = 2**32 - 1
+"""The engine takes -1, as 32 bits, for "random": no client's seed shall become that."""
 
 
-def chat(request: ChatRequest, model: str) -> JsonObject:
-    """The body for ``CHAT_PATH``."""
+def chat(request: ChatRequest, model: str) -> list[JsonObject]:
+    """The bodies for ``CHAT_PATH``."""
     body = _common(request.generation, model)
     body["messages"] = list(request.messages)
     variables = dict(request.template_variables)
@@ -36,25 +38,21 @@ def chat(request: ChatRequest, model: str) -> JsonObject:
         body["logprobs"] = True
         # With 0 the engine gives no probabilities at all; OpenAI means: of the chosen token only.
         body["top_logprobs"] = max(1, request.top_logprobs)
-    return body
+    return _choices(body, request.generation)
 
 
-def completion(request: CompletionRequest, model: str) -> JsonObject:
-    """The body for ``COMPLETION_PATH``."""
+def completion(request: CompletionRequest, model: str) -> list[JsonObject]:
+    """The bodies for ``COMPLETION_PATH``."""
     body = _common(request.generation, model)
     body["prompt"] = request.prompt
     if request.top_logprobs is not None:
         body["n_probs"] = max(1, request.top_logprobs)
-    return body
+    return _choices(body, request.generation)
 
 
-def embedding(request: EmbeddingRequest, model: str) -> JsonObject:
+def embedding(request: EmbeddingRequest, model: str) -> list[JsonObject]:
     """The body for ``EMBEDDING_PATH``."""
-    return {
-        "model": model,
-        "input": request.input,
-        "encoding_format": request.encoding_format,
-    }
+    return [{"model": model, "input": request.input, "encoding_format": request.encoding_format}]
 
 
 def _common(g: Generation, model: str) -> JsonObject:
@@ -68,11 +66,17 @@ def _common(g: Generation, model: str) -> JsonObject:
         "frequency_penalty": g.frequency_penalty,
         "repeat_penalty": g.repeat_penalty,
         "max_tokens": g.max_tokens,
-        # The engine takes -1, as 32 bits, for "random": no client's seed shall become that.
-        "seed": None if g.seed is None else g.seed % (2**32 - 1),
+        "seed": None if g.seed is None else g.seed % SEEDS,
         "stop": list(g.stop) or None,
         "logit_bias": [[token, bias] for token, bias in g.logit_bias.items()] or None,
         "stream": g.stream or None,
         "stream_options": {"include_usage": True} if g.stream and g.include_usage else None,
     }
     return {name: value for name, value in body.items() if value is not None}
+
+
+def _choices(body: JsonObject, g: Generation) -> list[JsonObject]:
+    """One body for each choice; with a seed, each has its own."""
+    if g.seed is None:
+        return [body] * g.n
+    return [body | {"seed": (g.seed + i) % SEEDS} for i in range(g.n)]

@@ -48,6 +48,15 @@ def chat(fields: Fields, spec: DeploymentSpec) -> ChatRequest:
     _only_text(fields)
     offered = tools(fields)
     parallel = fields.boolean("parallel_tool_calls")
+    schema = _schema(fields)
+    if schema is not None and offered.offered:
+        # Seen: llama.cpp enforces the format from the first word, and no tool is ever called.
+        raise bad(
+            "response_format",
+            "`tools` and a JSON `response_format` cannot be used in one request: the format would "
+            'keep the model from calling a tool. Leave one out, or send `tool_choice: "none"`.',
+            "unsupported_combination",
+        )
     request = ChatRequest(
         messages=conversation,
         generation=generation(fields, spec, mode),
@@ -57,7 +66,7 @@ def chat(fields: Fields, spec: DeploymentSpec) -> ChatRequest:
         tools=offered.offered,
         tool_choice=offered.choice,
         parallel_tool_calls=parallel is not False,
-        json_schema=_schema(fields),
+        json_schema=schema,
         top_logprobs=chat_logprobs(fields),
     )
     fields.skip(WITHOUT_EFFECT)
@@ -112,6 +121,9 @@ def completion(fields: Fields, spec: DeploymentSpec) -> CompletionRequest:
         generation=generation(fields, spec, mode),
         top_logprobs=fields.integer("logprobs", 0, MAX_TOP_LOGPROBS),
     )
+    several = isinstance(request.prompt, list) and not isinstance(request.prompt[0], int)
+    if request.generation.n > 1 and several:
+        raise bad("n", "`n` above 1 needs a single `prompt`.", "unsupported_combination")
     fields.skip(WITHOUT_EFFECT)
     return request
 

@@ -15,7 +15,7 @@ MAX_STOP_CHARACTERS = 1_000
 MAX_TOP_LOGPROBS = 20
 """OpenAI's limit; llama.cpp takes any number, and minutes for large ones."""
 MAX_TOKENS = 2**31 - 1
-MAX_N = 1
+MAX_N = 16
 
 
 def generation(fields: Fields, spec: DeploymentSpec, mode: Mode) -> Generation:
@@ -27,15 +27,16 @@ def generation(fields: Fields, spec: DeploymentSpec, mode: Mode) -> Generation:
     preset = preset_of(spec, mode)
     stream = fields.boolean("stream") or False
     options = Fields(fields.object("stream_options") or {}, "stream_options")
+    temperature = fields.number("temperature", 0, 2)
     top_k = fields.integer("top_k", -1, MAX_TOKENS)
+    # Who asks for greedy decoding wants the likeliest token, not one that is new to the text.
+    penalty = 0.0 if temperature == 0 else preset and preset.presence_penalty
     return Generation(
-        temperature=_or(fields.number("temperature", 0, 2), preset and preset.temperature),
+        temperature=_or(temperature, preset and preset.temperature),
         top_p=_or(fields.number("top_p", 0, 1), preset and preset.top_p),
         top_k=_or(None if top_k is None else max(0, top_k), preset and preset.top_k),
         min_p=_or(fields.number("min_p", 0, 1), preset and preset.min_p),
-        presence_penalty=_or(
-            fields.number("presence_penalty", -2, 2), preset and preset.presence_penalty
-        ),
+        presence_penalty=_or(fields.number("presence_penalty", -2, 2), penalty),
         frequency_penalty=_or(fields.number("frequency_penalty", -2, 2), 0.0),
         repeat_penalty=_repeat_penalty(fields),
         max_tokens=_limit(fields, preset),

@@ -22,6 +22,7 @@ repacked weights
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from qwharf.memory.kv_cache import kv_bytes_per_token, padded_context
 from qwharf.memory.weights import sized_tensors
@@ -215,6 +216,7 @@ class _Split:
     gpu_what: str
 
 
+@lru_cache(maxsize=4096)
 def _split_weights(arch: Architecture, format: Format, at: Placement) -> _Split:
     """llama.cpp puts the *last* layers on the GPU, the output matrix when there is one layer to
     spare, and never the embedding; ``--n-cpu-moe`` keeps the experts of the *first* layers.

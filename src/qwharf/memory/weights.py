@@ -27,15 +27,31 @@ from functools import lru_cache
 from pathlib import Path
 
 from qwharf.errors import UsageError
-from qwharf.formats.tensors import TensorSpec, gguf_tensors
+from qwharf.formats.tensors import (
+    TensorSpec,
+    active_parameter_count,
+    gguf_tensors,
+    parameter_count,
+)
 from qwharf.types import Architecture, Format
+
+__all__ = [
+    "active_parameter_count",
+    "expert_bytes_by_layer",
+    "layer_bytes",
+    "parameter_count",
+    "read_bytes_per_token",
+    "sized_tensors",
+    "weight_bytes",
+    "weight_bytes_of_file",
+]
 
 GROUP = 128
 MLX_GROUP = 64
 _LINEAR = frozenset({"attention", "ffn", "expert"})
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=512)
 def sized_tensors(arch: Architecture, format: Format) -> tuple[tuple[TensorSpec, int], ...]:
     """Every tensor, under its GGUF name and with experts stacked, and its bytes in ``format``.
 

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from qwharf.errors import FormatUnavailable, InvalidFile, UsageError
+from qwharf.formats.gguf_reader import GgufTensor
 from qwharf.formats.names import FORMATS
 from qwharf.platforms import llama_log
 from qwharf.platforms.base import Applied, Availability
@@ -251,6 +252,27 @@ def _check_context(spec: DeploymentSpec) -> None:
         )
 
 
+NORM_TYPES = frozenset({"F32"})
+MATRIX_TYPES = frozenset({
+    "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K",
+    "Q6_K", "TQ1_0", "TQ2_0", "MXFP4", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS",
+    "IQ3_S", "IQ4_NL", "IQ4_XS",
+})  # fmt: skip
+"""Other types, and norms in 16 bits, end llama.cpp's process (seen by trial)."""
+
+
+def _check_types(tensors: Iterable[GgufTensor]) -> None:
+    for tensor in tensors:
+        allowed = NORM_TYPES if len(tensor.shape) == 1 else MATRIX_TYPES
+        if tensor.type.name not in allowed:
+            raise InvalidFile(
+                str(tensor.path),
+                found=f"{tensor.name} as {tensor.type.name}",
+                expected="F32" if allowed is NORM_TYPES else "a floating or quantised type",
+                hint="convert the checkpoint again with `qwharf convert`, or get another file",
+            )
+
+
 IDENTITY = (
     "model_type",
     "num_hidden_layers",
@@ -266,10 +288,12 @@ IDENTITY = (
 
 def check_file(spec: DeploymentSpec) -> None:
     """The file is whole, llama.cpp can stand it, and it is the one that was planned with."""
-    from qwharf.formats.gguf import read_gguf
+    from qwharf.formats.gguf import all_tensors, read_gguf
     from qwharf.formats.gguf_check import validate_for_engine
 
-    found = validate_for_engine(read_gguf(spec.artifact_path))
+    file = read_gguf(spec.artifact_path)
+    found = validate_for_engine(file)
+    _check_types(all_tensors(file).values())
     for field in IDENTITY:
         has, wants = getattr(found, field), getattr(spec.architecture, field)
         if has != wants:

@@ -64,21 +64,115 @@ def applied(log: Iterable[str]) -> Applied:
 
 # ------------------------------------------------------------------------------------- explain
 
-_PREFIX = re.compile(r"^\d+\.\d\d\.\d{3}\.\d{3} [A-Z] ?")
+_ERROR = re.compile(r"^[\d.]*\.\d{3} E (?:\w{3} +)?(?P<where>[\w():~]+): (?P<what>.*)")
+"""A line that the engine marks as an error: time, ``E``, module, function, text."""
+_ABORT = re.compile(r"(?P<file>[\w.-]+):(?P<line>\d+): (?P<what>GGML_ASSERT\(.*|.+)")
+_CHILD = re.compile(r"^qwharf-engine: could not start: (?P<what>.*)")
+_PORT = re.compile(
+    r"couldn't bind HTTP server socket, hostname: (?P<host>\S+), port: (?P<port>\d+)"
+)
+_ALLOCATION = re.compile(
+    r"(?:failed to allocate|unable to allocate|cannot allocate|out of memory|bad_alloc)", re.I
+)
+_BYTES = re.compile(r"(?:of size|allocate|buffer of) (?P<bytes>\d{4,})")
+_EMPTY_WORDS = re.compile(
+    r"failed to load model|please consider|for example:|failed to initialize chat template"
+    r"|exiting due to|check the input params"
+)
+_IN_FRONT = re.compile(r"^(?:error: |error loading model: |init: |load_model: )+")
+_TEMPLATE = "common_chat_templates_init"
+
+_SIGNALS = {
+    "SIGKILL": "the engine was killed (SIGKILL), perhaps by the system for lack of memory",
+    "SIGTERM": "the engine was told to stop (SIGTERM)",
+    "SIGINT": "the engine was interrupted (SIGINT)",
+    "SIGABRT": "the engine gave up (SIGABRT)",
+    "SIGSEGV": "the engine crashed (SIGSEGV)",
+    "SIGBUS": "the engine crashed (SIGBUS); the file may have been cut while in use",
+    "SIGILL": "the engine uses instructions that this processor lacks (SIGILL)",
+}
 
 
 def explain(log: Sequence[str], exit_code: int | None) -> str:
     """Why the latest start in ``log`` failed, or the engine died, in one sentence."""
-    return _ended(exit_code)
+    lines = _latest(log)
+    running = any("qwharf-engine: ready" in line for line in lines)
+    ended = _ended(exit_code)
+    aborted = _abort(lines)
+    if aborted is not None:
+        return f"{ended}: {aborted}" if exit_code is not None else aborted
+    # Once it serves, errors in its log are about single requests.
+    words = None if running else _own_words(lines)
+    if words is not None:
+        return words
+    if exit_code is None:
+        doing = [p for p in map(phase, lines) if p is not None]
+        return f"the engine did not finish {doing[-1]}" if doing else "the engine said nothing"
+    if exit_code > 0 and lines:
+        return f"{ended}: {lines[-1].strip()}"
+    return ended
+
+
+def _latest(log: Sequence[str]) -> list[str]:
+    lines = [line.rstrip() for line in log if line.strip()]
+    starts = [i for i, line in enumerate(lines) if START in line]
+    return lines[starts[-1] :] if starts else lines
+
+
+def _abort(lines: Sequence[str]) -> str | None:
+    """The words with which it ended its own process."""
+    for line in reversed(lines):
+        if "what():" in line:
+            what = line.split("what():", 1)[1].strip()
+            return _memory(line) or what
+        if "GGML_ASSERT" in line or "GGML_ABORT" in line or "ggml_abort" in line:
+            found = _ABORT.search(line)
+            return f"{found['what']} at {found['file']}:{found['line']}" if found else line
+    return None
+
+
+def _own_words(lines: Sequence[str]) -> str | None:
+    """The first thing that it called an error and that says more than that there was one."""
+    said: list[tuple[str, str]] = []
+    for line in lines:
+        found = _ERROR.match(line)
+        if found is not None:
+            said.append((found["where"], found["what"].strip()))
+    memory = next((m for _, what in said if (m := _memory(what)) is not None), None)
+    if memory is not None:
+        return memory
+    for where, what in said:
+        port = _PORT.search(what)
+        if port is not None:
+            return f"port {port['port']} of {port['host']} is in use"
+        if where == _TEMPLATE and not _EMPTY_WORDS.search(what):
+            return f"the chat template cannot be read: {_IN_FRONT.sub('', what)}"
+        if not _EMPTY_WORDS.search(what):
+            return _IN_FRONT.sub("", what)
+    child = [found["what"] for line in lines if (found := _CHILD.match(line)) is not None]
+    good = [what for what in child if not _EMPTY_WORDS.search(what)]
+    if good:
+        return good[-1]
+    return said[0][1] if said else None
+
+
+def _memory(what: str) -> str | None:
+    if not _ALLOCATION.search(what):
+        return None
+    size = _BYTES.search(what)
+    asked = f", asked for {int(size['bytes']) / 2**30:.2f} GiB at once" if size else ""
+    return f"not enough memory{asked}: {what}"
 
 
 def _ended(exit_code: int | None) -> str:
     if exit_code is None:
-        return "the engine did not say why"
-    if exit_code >= 0:
-        return f"the engine ended with code {exit_code} and did not say why"
+        return "the engine does not answer"
+    if exit_code == 0:
+        return "the engine stopped as if told to"
+    if exit_code > 0:
+        return f"the engine ended with code {exit_code}"
     try:
         name = signal.Signals(-exit_code).name
     except ValueError:
         name = f"signal {-exit_code}"
-    return f"the engine was ended by {name}"
+    return _SIGNALS.get(name, f"the engine was ended by {name}")

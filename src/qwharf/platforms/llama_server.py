@@ -51,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _follow_parent(stop)
     # A failed assertion would start a debugger, if there is one, to print where it happened.
     os.environ["GGML_NO_BACKTRACE"] = "1"
+    # Threads that wait for each other by spinning starve each other as soon as anything else
+    # runs: 0.4 tokens a second instead of 12 beside one busy process on two cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     _say(f"starting, process {os.getpid()}")
     try:
         server = _start(args)
@@ -165,6 +168,8 @@ def _start(args: argparse.Namespace) -> Any:
     """
     import xllamacpp as engine
 
+    if args.n_gpu_layers and not _has_gpu(engine):
+        raise RuntimeError("this build of xllamacpp has no GPU support, or there is no GPU")
     p = engine.CommonParams()
     p.model.path = args.model
     p.model_alias = {args.alias} if args.alias else set()
@@ -212,6 +217,12 @@ def _start(args: argparse.Namespace) -> Any:
     p.cors_origins = "http://qwharf.invalid"
     p.cors_credentials = False
     return engine.Server(p)
+
+
+def _has_gpu(engine: Any) -> bool:
+    kinds = engine.ggml_backend_dev_type
+    host = (kinds.GGML_BACKEND_DEVICE_TYPE_CPU, kinds.GGML_BACKEND_DEVICE_TYPE_ACCEL)
+    return any(device["type"] not in host for device in engine.get_device_info())
 
 
 def experts_on_host(layers: int) -> str:

@@ -19,14 +19,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qwharf.errors import InvalidFile, UsageError
+from qwharf.formats.tokenizer import PATTERN
 
 Vocabulary = Literal["full", "tiny"]
-
-PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-"""How Qwen's tokenizer cuts text into words before merging."""
 
 FULL_RANKS = 151_643
 ADDED: tuple[tuple[str, bool], ...] = (

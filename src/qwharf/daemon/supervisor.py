@@ -1,0 +1,277 @@
+"""The deployments of this machine: the only place where they are started, stopped and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+
+from qwharf import platforms
+from qwharf.daemon import log
+from qwharf.daemon.child import kill_orphan
+from qwharf.daemon.limits import Limits
+from qwharf.daemon.managed import Managed, PlatformOf
+from qwharf.daemon.state import Row, State
+from qwharf.errors import Conflict, DaemonError, StorageError, UnknownDeployment, UsageError
+from qwharf.gateway.upstream import Upstream
+from qwharf.types import Deployment, DeploymentSpec, Report
+
+logger = logging.getLogger("qwharf.daemon")
+
+MAX_NAME = 64
+
+
+class Supervisor:
+    """All deployments; what the gateway asks (:class:`~qwharf.gateway.upstream.Deployments`) and
+    what the admin routes do. Lives in one event loop.
+    """
+
+    def __init__(
+        self,
+        memory: State,
+        log_dir: Path,
+        *,
+        limits: Limits | None = None,
+        platform_of: PlatformOf = platforms.get,
+    ) -> None:
+        self.base_url = ""
+        """The gateway's; set before anything is started."""
+        self._memory = memory
+        self._log_dir = log_dir
+        self._limits = limits or Limits()
+        self._platform_of = platform_of
+        self._managed: dict[str, Managed] = {}
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._session: aiohttp.ClientSession | None = None
+        self.closing = asyncio.Event()
+        """Set when the daemon stops."""
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """For talking to engines."""
+        if self._session is None:
+            # No cookies, no proxies of the environment: these are processes of this machine.
+            self._session = aiohttp.ClientSession(
+                cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            )
+        return self._session
+
+    # ---------------------------------------------------------------------------- what is seen
+
+    def all(self) -> Sequence[Deployment]:
+        """Every deployment, in the order of their making."""
+        return [m.deployment() for m in self._managed.values()]
+
+    def managed(self, name: str) -> Managed:
+        """One of them.
+
+        Raises:
+            UnknownDeployment: there is none of that name.
+        """
+        found = self._managed.get(name)
+        if found is None:
+            others = ", ".join(self._managed) or "none"
+            old = log.path_of(self._log_dir, name) if valid_name(name) else None
+            kept = f"; its last log is kept at {old}" if old is not None and old.exists() else ""
+            raise UnknownDeployment(
+                name, found=f"these: {others}", hint=f"`qwharf ps` lists them{kept}"
+            )
+        return found
+
+    async def ready(self, name: str) -> Upstream:
+        """The living engine of ``name``; see :class:`~qwharf.gateway.upstream.Deployments`."""
+        return await self.managed(name).upstream()
+
+    def lost(self, upstream: Upstream) -> None:
+        """A connection to ``upstream`` broke."""
+        managed = self._managed.get(upstream.spec.name)
+        if managed is not None:
+            managed.lost(upstream.generation)
+
+    # --------------------------------------------------------------------------- what is done
+
+    def recover(self) -> None:
+        """Start everything that was wanted when the last daemon ended; returns at once.
+
+        Raises:
+            StorageError: the state cannot be read.
+        """
+        rows, strange = self._memory.rows()
+        for name, why in strange.items():
+            logger.error("deployment %s cannot be understood and is left alone: %s", name, why)
+        for row in rows:
+            pid, since = row.pid, row.pid_started_at
+            if pid is not None and since is not None and kill_orphan(pid, since):
+                logger.warning("%s: killed engine %d, left over", row.spec.name, pid)
+            if row.wanted == "removed":
+                self._memory.forget(row.spec.name)
+                continue
+            managed = self._new(replace(row, pid=None, pid_started_at=None))
+            if row.wanted == "running":
+                managed.start(recover=True)
+        log.prune(self._log_dir, set(self._managed))
+
+    def _new(self, row: Row) -> Managed:
+        name = row.spec.name
+        managed = self._managed[name] = Managed(
+            row,
+            base_url=self.base_url,
+            log=log.EngineLog(log.path_of(self._log_dir, name)),
+            memory=self._memory,
+            session=self.session,
+            limits=self._limits,
+            platform_of=self._platform_of,
+        )
+        return managed
+
+    async def deploy(self, spec: DeploymentSpec) -> Managed:
+        """Begin to run ``spec``, or find that it runs already; does not wait until it is ready.
+
+        A deployment of the same name that has failed is replaced.
+
+        Raises:
+            UsageError, FormatUnavailable, InvalidFile: the platform refuses it.
+            Conflict: something else runs under that name.
+            StorageError: it cannot be remembered, and is not started.
+            DaemonError: the daemon is about to stop.
+        """
+        name = spec.name
+        self._check_name(name)
+        platform = self._platform_of(spec.platform)
+        async with self._locked(name):
+            self._refuse_if_closing()
+            old = self._managed.get(name)
+            if old is not None and old.state != "failed":
+                if not same(old.spec, spec):
+                    raise _taken(old.spec, spec)
+                return old
+            await asyncio.to_thread(platform.check, spec)
+            self._refuse_if_closing()
+            row = Row(spec=spec, wanted="running", created_at=time.time(), engine=platform.engine())
+            self._memory.put(row)
+            if old is not None:
+                await self._end(old)
+            self._memory.add_event(name, "deployed", f"{spec.model} as {spec.format}")
+            managed = self._new(row)
+            managed.start()
+            return managed
+
+    async def remove(self, name: str) -> None:
+        """Stop ``name`` and forget it; its reports and its last log are kept.
+
+        Raises:
+            UnknownDeployment: there is none of that name.
+            StorageError: it was stopped, but cannot be forgotten: it would come back.
+        """
+        async with self._locked(name):
+            managed = self.managed(name)
+            try:
+                managed.remember(wanted="removed")  # in case the daemon dies half-way
+            finally:
+                await self._end(managed)
+            self._memory.forget(name)
+            self._memory.add_event(name, "removed")
+            log.prune(self._log_dir, set(self._managed))
+
+    async def _end(self, managed: Managed) -> None:
+        await managed.stop()
+        managed.log.close()
+        self._managed.pop(managed.name, None)
+
+    def _locked(self, name: str) -> asyncio.Lock:
+        """Starting and stopping of one name, one after the other."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    def _check_name(self, name: str) -> None:
+        if not valid_name(name):
+            raise UsageError(
+                name,
+                found="not a name for a deployment",
+                expected=f"letters, digits, `.`, `_` and `-`, at most {MAX_NAME}, "
+                "beginning with a letter or digit",
+                hint="choose another with --name",
+            )
+        for other in self._managed:
+            if other != name and other.casefold() == name.casefold():
+                raise Conflict(
+                    name,
+                    found=f"`{other}`, which differs in capitals only",
+                    hint="choose another with --name",
+                )
+
+    def _refuse_if_closing(self) -> None:
+        if self.closing.is_set():
+            raise DaemonError("daemon", found="on its way to stop", hint="try again in a moment")
+
+    # -------------------------------------------------------------------------------- reports
+
+    def put_report(self, name: str, report: Report) -> None:
+        """Keep ``report``; if it is about what runs now, it is the verdict on it.
+
+        Raises:
+            UnknownDeployment: there is none of that name.
+            StorageError: it cannot be kept.
+        """
+        managed = self.managed(name)
+        self._memory.add_report(name, report)
+        if report.spec is not None and same(report.spec, managed.spec):
+            managed.remember(
+                verified="pass" if report.passed else "fail",
+                verified_engine=report.versions.get("engine", managed.row.engine),
+            )
+
+    # ------------------------------------------------------------------------------------ end
+
+    async def close(self) -> None:
+        """Stop all engines; what is wanted stays wanted, for the next daemon."""
+        self.closing.set()
+        ended = await asyncio.gather(
+            *(self._stop_for_now(m) for m in list(self._managed.values())), return_exceptions=True
+        )
+        for problem in filter(None, ended):
+            logger.error("while stopping: %s", problem)
+        if self._session is not None:
+            await self._session.close()
+
+    async def _stop_for_now(self, managed: Managed) -> None:
+        await managed.stop()
+        managed.log.close()
+        try:
+            managed.remember(pid=None, pid_started_at=None)
+        except StorageError as e:
+            logger.error("%s", e)
+
+
+def valid_name(name: str) -> bool:
+    """Whether a deployment may be called so: it becomes a file name and a part of addresses."""
+    return (
+        0 < len(name) <= MAX_NAME
+        and len(name.encode("utf-8", "replace")) <= 3 * MAX_NAME
+        and name[0].isalnum()
+        and all(c.isalnum() or c in "._-" for c in name)
+    )
+
+
+def same(one: DeploymentSpec, other: DeploymentSpec) -> bool:
+    """Whether two specs ask for the same; what is expected of its memory does not matter."""
+    return replace(one, expected_memory_bytes=None) == replace(other, expected_memory_bytes=None)
+
+
+def _taken(old: DeploymentSpec, new: DeploymentSpec) -> Conflict:
+    differs = [
+        f"{field} {getattr(old, field)}"
+        for field in ("model", "format", "platform", "context_tokens", "parallel", "kv_cache_type")
+        if getattr(old, field) != getattr(new, field)
+    ]
+    return Conflict(
+        new.name,
+        found=f"a deployment with {', '.join(differs) or 'other files or placement'}",
+        expected="the same, or a free name",
+        hint=f"`qwharf down {new.name}` first, or choose another --name",
+    )

@@ -1,0 +1,294 @@
+"""Placing one model in one format on one platform: does it fit, and how is it laid out?
+
+A *mode* is a way to lay a model out: all on the GPU, its experts on the host, some layers on the
+GPU, all on the host. In each mode more context takes more memory, so the largest context is found
+by bisection. Everything here is arithmetic on the sums of :mod:`qwharf.memory`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from qwharf import memory
+from qwharf.fit.budget import (
+    GPU_HEADROOM_BYTES,
+    MIB,
+    Budget,
+    budget,
+    cards,
+    free_bytes,
+    twins,
+)
+from qwharf.fit.rules import PLATFORMS, refusal
+from qwharf.memory import Placement
+from qwharf.types import Format, Gpu, Hardware, KvCacheType, MemoryLine, Model
+
+Mode = Literal["gpu", "experts on the host", "layers on both", "cpu"]
+
+STEP_TOKENS = 256
+"""Contexts are multiples of this."""
+MLX_PROCESS_BYTES = 400 * MIB
+"""An allowance for Python, MLX and its buffers. Not measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A layout that fits."""
+
+    mode: Mode
+    context_tokens: int
+    lines: tuple[MemoryLine, ...]
+    gpu_layers: int = 0
+    cpu_moe_layers: int = 0
+    gpus: int = 0
+    """Cards used."""
+
+    def bytes_at(self, where: Literal["host", "gpu"]) -> int:
+        """The sum in one place."""
+        return sum(x.size_bytes for x in self.lines if x.where == where)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One model, format and platform on one machine."""
+
+    model: Model
+    format: Format
+    platform: str
+    hardware: Hardware
+    kv_cache_type: KvCacheType
+    parallel: int
+    use_gpu: bool = True
+
+    @cached_property
+    def budget(self) -> Budget:
+        """Of the host."""
+        return budget(self.hardware)
+
+    @cached_property
+    def gpus(self) -> tuple[Gpu, ...]:
+        """The cards that this platform would use here."""
+        if not self.use_gpu:
+            return ()
+        if self.hardware.unified_memory:
+            return self.hardware.gpus[:1]
+        return twins(self.hardware) if self.platform in ("vllm", "sglang") else cards(self.hardware)
+
+    @cached_property
+    def refusal(self) -> str | None:
+        """Why it cannot run at all, whatever the memory."""
+        gpu = self.gpus[0] if self.gpus else None
+        return refusal(self.platform, self.format, self.model, gpu, self.hardware.system)
+
+    @cached_property
+    def modes(self) -> tuple[Mode, ...]:
+        """The modes to try, the fastest first."""
+        if self.refusal is not None:
+            return ()
+        if "cpu" not in PLATFORMS[self.platform].devices or self.format.container == "mlx":
+            return ("gpu",)
+        if not self.gpus:
+            return ("cpu",)
+        if self.hardware.unified_memory:
+            return ("gpu", "cpu")
+        moe = self.model.architecture.is_moe
+        return ("gpu", "experts on the host", "cpu") if moe else ("gpu", "layers on both", "cpu")
+
+    def place(self, mode: Mode, context_tokens: int) -> Placed | None:
+        """The layout for ``context_tokens`` in ``mode``; ``None``: it does not fit."""
+        if mode not in self.modes:
+            return None
+        if self.platform in ("vllm", "sglang"):
+            return self._tensor_parallel(context_tokens)
+        if self.format.container == "mlx":
+            return self._mlx(context_tokens)
+        return self._llama(mode, context_tokens)
+
+    def largest(self, mode: Mode, limit_tokens: int) -> int | None:
+        """The largest context up to ``limit_tokens`` that fits in ``mode``."""
+        return largest(lambda tokens: self.place(mode, tokens) is not None, limit_tokens)
+
+    def first(self, context_tokens: int) -> Placed | None:
+        """The layout in the fastest mode that holds ``context_tokens``."""
+        found = (self.place(mode, context_tokens) for mode in self.modes)
+        return next((placed for placed in found if placed is not None), None)
+
+    # ------------------------------------------------------------------------------- llama.cpp
+
+    def _llama(self, mode: Mode, context: int) -> Placed | None:
+        layers = self.model.architecture.num_hidden_layers
+        if mode == "cpu":
+            return self._try(mode, context, Placement())
+        if mode == "gpu":  # over as few cards as hold it
+            whole = Placement(gpu_layers=layers + 1)
+            tries = (self._try(mode, context, whole, cards=n + 1) for n in range(len(self.gpus)))
+            return next((placed for placed in tries if placed is not None), None)
+        if mode == "experts on the host":
+            # The most layers whose experts the cards hold; what is left is the least for the host.
+            def at(n: int) -> Placement:
+                return Placement(gpu_layers=layers + 1, cpu_moe_layers=layers - n)
+
+        else:
+            kept = layers if self.model.architecture.is_moe else 0
+
+            def at(n: int) -> Placement:
+                return Placement(gpu_layers=n, cpu_moe_layers=kept)
+
+        count = most(lambda n: self._try(mode, context, at(n), host=False) is not None, layers - 1)
+        return self._try(mode, context, at(count))
+
+    def _try(
+        self,
+        mode: Mode,
+        context: int,
+        placement: Placement,
+        *,
+        host: bool = True,
+        cards: int | None = None,
+    ) -> Placed | None:
+        """The layout if it is within the budget; ``host``: of the host too, ``cards``: over them
+        (default: all).
+        """
+        lines = memory.llama_cpp_lines(
+            self.model.architecture,
+            self.format,
+            context_tokens=context,
+            parallel=self.parallel,
+            kv_cache_type=self.kv_cache_type,
+            placement=placement,
+            unified_memory=self.hardware.unified_memory,
+            weight_bytes=self._file_bytes,
+        )
+        used = (cards or len(self.gpus)) if placement.gpu_layers else 0
+        if used > 1 and not self.hardware.unified_memory:
+            lines = self._over_cards(lines, used)
+        placed = Placed(
+            mode=mode,
+            context_tokens=context,
+            lines=lines,
+            gpu_layers=placement.gpu_layers,
+            cpu_moe_layers=placement.cpu_moe_layers,
+            gpus=used,
+        )
+        return placed if self._within(placed, host=host) else None
+
+    def _over_cards(self, lines: tuple[MemoryLine, ...], used: int) -> tuple[MemoryLine, ...]:
+        """Each card has buffers and a context of its own."""
+        each = [x for x in lines if x.where == "gpu" and "weights" not in x.label]
+        each = [x for x in each if "KV" not in x.label]
+        return (
+            *(x for x in lines if x not in each),
+            *(
+                replace(x, size_bytes=x.size_bytes * used, formula=f"{used} x ({x.formula})")
+                for x in each
+            ),
+        )
+
+    def _within(self, placed: Placed, *, host: bool) -> bool:
+        need = placed.bytes_at("host")
+        if host and self.budget.host_bytes is not None and need > self.budget.host_bytes:
+            return False
+        if not placed.gpu_layers:
+            return True
+        if self.hardware.unified_memory:
+            shared = self.budget.shared_gpu_bytes
+            return shared is None or need <= shared
+        free = sorted((free_bytes(g) or 0 for g in self.gpus), reverse=True)[: placed.gpus]
+        room = sum(max(0, size - GPU_HEADROOM_BYTES) for size in free)
+        return placed.bytes_at("gpu") <= room
+
+    @cached_property
+    def _file_bytes(self) -> int | None:
+        """The tensors' bytes by the header of a ``.gguf`` file that is run as it is."""
+        path = self.model.path
+        if path is None or path.is_dir() or self.model.path_format != self.format:
+            return None
+        return memory.weight_bytes_of_file(path)
+
+    # ------------------------------------------------------------------------- vLLM and SGLang
+
+    def _tensor_parallel(self, context: int) -> Placed | None:
+        """Over as few cards as hold it: fewer is faster per card, and the rest stay free."""
+        for count in self._tensor_parallel_sizes():
+            total = min(g.memory_total_bytes or 0 for g in self.gpus[:count])
+            free = min(free_bytes(g) or 0 for g in self.gpus[:count])
+            sums = memory.vllm_lines if self.platform == "vllm" else memory.sglang_lines
+            lines = sums(
+                self.model.architecture,
+                self.format,
+                context_tokens=context,
+                parallel=self.parallel,
+                kv_cache_type=self.kv_cache_type,
+                gpus=count,
+                gpu_total_bytes=total,
+            )
+            room = free - GPU_HEADROOM_BYTES
+            if self.platform == "vllm":
+                room = min(room, memory.vllm_budget_bytes(total))
+            if sum(x.size_bytes for x in lines) <= room * count:
+                return Placed(mode="gpu", context_tokens=context, lines=lines, gpus=count)
+        return None
+
+    def _tensor_parallel_sizes(self) -> Iterator[int]:
+        """Powers of two that divide the heads and, in block FP8, leave whole blocks of 128."""
+        arch = self.model.architecture
+        inner = arch.moe_intermediate_size if arch.is_moe else arch.intermediate_size
+        count = 1
+        while count <= len(self.gpus):
+            whole_blocks = self.format.quantization != "fp8" or inner % (count * 128) == 0
+            if arch.num_attention_heads % count == 0 and whole_blocks:
+                yield count
+            count *= 2
+
+    # -------------------------------------------------------------------------------------- MLX
+
+    def _mlx(self, context: int) -> Placed | None:
+        arch = self.model.architecture
+        lines = (
+            MemoryLine(
+                label="weights",
+                size_bytes=memory.weight_bytes(arch, self.format),
+                formula=f"tensors of {self.format}",
+            ),
+            MemoryLine(
+                label="KV cache",
+                size_bytes=memory.kv_bytes(arch, context, self.kv_cache_type, self.parallel),
+                formula=f"{memory.kv_bytes_per_token(arch, self.kv_cache_type):,} bytes per token"
+                f" x {context:,} tokens",
+            ),
+            MemoryLine(
+                label="process",
+                size_bytes=MLX_PROCESS_BYTES,
+                formula="an allowance, not measured",
+            ),
+        )
+        need = sum(x.size_bytes for x in lines)
+        for room in (self.budget.host_bytes, self.budget.shared_gpu_bytes):
+            if room is not None and need > room:
+                return None
+        return Placed(mode="gpu", context_tokens=context, lines=lines, gpus=1)
+
+
+# -------------------------------------------------------------------------------------- bisection
+
+
+def largest(fits: Callable[[int], bool], limit_tokens: int) -> int | None:
+    """The largest context that ``fits``: ``limit_tokens`` itself, or a multiple of 256 below."""
+    if limit_tokens < 1:
+        return None
+    if fits(limit_tokens):
+        return limit_tokens
+    count = most(lambda n: fits(n * STEP_TOKENS), (limit_tokens - 1) // STEP_TOKENS)
+    return count * STEP_TOKENS or None
+
+
+def most(holds: Callable[[int], bool], limit: int) -> int:
+    """The largest number up to ``limit`` that holds, where smaller ones hold too; 0: none."""
+    low, high = 0, limit
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return low

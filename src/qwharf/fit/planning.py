@@ -1,0 +1,187 @@
+"""From a model and a machine to plans."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from qwharf import memory
+from qwharf.errors import QwharfError
+from qwharf.fit.choosing import Choice, choose_gguf, choose_tensors, default_contexts, largest
+from qwharf.fit.engines import Placed, Site
+from qwharf.fit.ranking import (
+    SLOW_BYTES_PER_TOKEN,
+    USEFUL_CONTEXT_TOKENS,
+    is_good,
+    order_of_models,
+    order_of_plans,
+)
+from qwharf.fit.refusing import check_wishes, does_not_fit, most_context
+from qwharf.fit.rules import PLATFORMS, USUAL_FIDELITY, fidelity
+from qwharf.fit.search import Search, search
+from qwharf.fit.wishes import Wishes
+from qwharf.fit.wording import reasons, short
+from qwharf.types import Cpu, Format, Hardware, Model, Plan
+
+
+def choose(
+    model: Model, hardware: Hardware, wishes: Wishes, alternatives: Iterable[Model] = ()
+) -> Plan:
+    """The plan that ``up`` follows: on a platform that can be started, with sensible defaults.
+
+    Args:
+        model: what to run.
+        hardware: where.
+        wishes: what the user fixed.
+        alternatives: other models, of which the best that fits is named if this one does not.
+
+    Raises:
+        UsageError: the platform is not one that ``up`` can start, or the context is beyond what
+            the model can be stretched to.
+        FormatUnavailable: the platform cannot run the format, or it cannot be had.
+        DoesNotFit: with the largest context, or the best other model, that would.
+    """
+    return _best_of(search(hardware, wishes, only_driven=True), model, alternatives)
+
+
+def best(
+    model: Model, hardware: Hardware, wishes: Wishes, alternatives: Iterable[Model] = ()
+) -> Plan:
+    """As :func:`choose`, over all platforms, those included that ``up`` cannot start yet."""
+    return _best_of(search(hardware, wishes, only_driven=False), model, alternatives)
+
+
+def plans(models: Iterable[Model], hardware: Hardware, wishes: Wishes) -> tuple[Plan, ...]:
+    """Every model, format and platform that fits, with the largest context each can have.
+
+    The best model first; of each model the plan that :func:`best` prefers, then the others. The
+    largest context is at most the model's native one: more is planned only when it is asked for.
+
+    Raises:
+        UsageError: there is no such platform.
+    """
+    everywhere = search(hardware, wishes, only_driven=False)
+    groups: list[tuple[tuple[object, ...], list[Plan]]] = []
+    for model in models:
+        found = list(_largest_plans(everywhere, model))
+        if not found:
+            continue
+        preferred = _preferred(everywhere, model)
+        ranked = sorted(
+            found,
+            key=lambda x: order_of_plans(x[0], x[1], (x[0].platform, x[0].format) == preferred),
+        )
+        good = any(is_good(site, placed) for site, placed in found)
+        groups.append(
+            (
+                order_of_models(model, good),
+                [_plan(site, placed, wishes, short(site, placed)) for site, placed in ranked],
+            )
+        )
+    return tuple(plan for _, group in sorted(groups, key=lambda g: g[0]) for plan in group)
+
+
+# ----------------------------------------------------------------------------------------- inside
+
+
+def _largest_plans(search: Search, model: Model) -> Iterator[tuple[Site, Placed]]:
+    if (search.wishes.context_tokens or 0) > most_context(model):
+        return
+    for site in search.sites(model):
+        placed = largest(site, search.wishes.context_tokens)
+        if placed is not None:
+            yield site, placed
+
+
+def _choices(search: Search, model: Model) -> Iterator[tuple[Site, Choice]]:
+    """The default of each platform."""
+    for platform in search.usable(model):
+        site = search.site(model, platform)
+        formats = search.formats(site)
+        wish = search.wishes.context_tokens
+        contexts = default_contexts(site) if wish is None else (wish,)
+        gguf = tuple(f for f in formats if f.container == "gguf")
+        rest = tuple(f for f in formats if f.container != "gguf")
+        for choice in (
+            choose_gguf(site, gguf, contexts) if gguf else None,
+            choose_tensors(site, rest, contexts) if rest else None,
+        ):
+            if choice is not None:
+                yield replace(site, format=choice.format), choice
+
+
+def _first_choice(search: Search, model: Model) -> tuple[Site, Choice] | None:
+    return min(
+        _choices(search, model),
+        key=lambda found: order_of_plans(found[0], found[1].placed, False),
+        default=None,
+    )
+
+
+def _preferred(search: Search, model: Model) -> tuple[str, Format] | None:
+    found = _first_choice(search, model)
+    return None if found is None else (found[0].platform, found[1].format)
+
+
+def _best_of(search: Search, model: Model, alternatives: Iterable[Model]) -> Plan:
+    check_wishes(search, model)
+    found = _first_choice(search, model)
+    if found is None:
+        raise does_not_fit(search, model, lambda: _alternative(search, model, alternatives))
+    site, choice = found
+    return _plan(site, choice.placed, search.wishes, reasons(site, choice, search.wishes))
+
+
+def _alternative(search: Search, model: Model, alternatives: Iterable[Model]) -> Plan | None:
+    """The best other model that fits, format and context left to us."""
+    free = replace(search.wishes, format=None, context_tokens=None)
+    found: list[Plan] = []
+    for other in alternatives:
+        if other.name == model.name:
+            continue
+        try:
+            found.append(_best_of(replace(search, wishes=free), other, ()))
+        except QwharfError:
+            continue
+    return min(found, key=lambda p: order_of_models(p.model, _looks_good(p)), default=None)
+
+
+def _looks_good(plan: Plan) -> bool:
+    read = memory.read_bytes_per_token(plan.model.architecture, plan.format)
+    on_host = not plan.gpu_layers and "cpu" in PLATFORMS[plan.platform].devices
+    return (
+        fidelity(plan.format) >= USUAL_FIDELITY
+        and plan.context_tokens >= min(USEFUL_CONTEXT_TOKENS, plan.model.native_context_tokens)
+        and not (on_host and read > SLOW_BYTES_PER_TOKEN)
+    )
+
+
+def threads(cpu: Cpu) -> int | None:
+    """How many threads compute: the physical cores that may be used, but one from four on.
+
+    Threads wait for one another at every step, so one core that is busy elsewhere holds all of
+    them up; and a second thread of the same core adds nothing.
+    """
+    known = [c for c in (cpu.physical_cores, cpu.usable_cores) if c]
+    if not known:
+        return None
+    cores = max(1, math.floor(min(known)))
+    return cores - 1 if cores >= 4 else cores
+
+
+def _plan(site: Site, placed: Placed, wishes: Wishes, reasons: tuple[str, ...]) -> Plan:
+    on_host = "cpu" in PLATFORMS[site.platform].devices and site.format.container == "gguf"
+    return Plan(
+        model=site.model,
+        format=site.format,
+        platform=site.platform,
+        context_tokens=placed.context_tokens,
+        parallel=wishes.parallel,
+        kv_cache_type=site.kv_cache_type,
+        threads=threads(site.hardware.cpu) if on_host else None,
+        gpu_layers=placed.gpu_layers,
+        cpu_moe_layers=placed.cpu_moe_layers,
+        memory=placed.lines,
+        reasons=reasons,
+    )

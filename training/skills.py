@@ -1,0 +1,52 @@
+"""What the pocket model learns, skill by skill, and how much of each.
+
+Each function makes dialogues with a common start (system message, tools, earlier turns), so that
+training computes that once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from training.calling import tool_calls, tool_questions_without_tools, tool_results
+from training.dialogue import Dialogue
+from training.memory import long_text, memory
+from training.small import echo, fact_questions, json_reply, small_talk, sums
+from training.words import Draw
+
+Maker = Callable[[Draw], list[Dialogue]]
+MIX: dict[str, tuple[Maker, float]] = {
+    "calls": (tool_calls, 0.30),
+    "results": (tool_results, 0.20),
+    "memory": (memory, 0.18),
+    "echo": (echo, 0.08),
+    "json": (json_reply, 0.07),
+    "sums": (sums, 0.10),
+    "facts": (fact_questions, 0.06),
+    "talk": (small_talk, 0.04),
+    "no tools": (tool_questions_without_tools, 0.02),
+    "long": (long_text, 0.02),
+}
+COPYING: dict[str, float] = {
+    "random": 0.2,
+    "echo": 0.35,
+    "memory": 0.3,
+    "json": 0.1,
+    "calls": 0.05,
+}
+"""The mix of the first phase: what forms the mechanism that copies."""
+
+__all__ = [
+    "COPYING",
+    "MIX",
+    "echo",
+    "fact_questions",
+    "json_reply",
+    "long_text",
+    "memory",
+    "small_talk",
+    "sums",
+    "tool_calls",
+    "tool_questions_without_tools",
+    "tool_results",
+]
