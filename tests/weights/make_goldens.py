@@ -2,11 +2,11 @@
 
 Run by hand, each part in an environment of its own; the tests need none of these packages:
 
-    python -m venv v && v/bin/pip install gguf numpy             && v/bin/python make_goldens.py gguf
-    python -m venv v && v/bin/pip install "mlx[cpu]" numpy       && v/bin/python make_goldens.py mlx
-    python -m venv v && v/bin/pip install torch numpy transformers compressed-tensors
-                                                                 && v/bin/python make_goldens.py torch
-    python -m venv v && v/bin/pip install gptqmodel              && v/bin/python make_goldens.py gptq
+    pip install gguf numpy                              && python make_goldens.py gguf
+    pip install "mlx[cpu]" numpy                        && python make_goldens.py mlx
+    pip install torch numpy transformers compressed-tensors
+                                                        && python make_goldens.py torch
+    pip install gptqmodel                               && python make_goldens.py gptq
 
 Recorded with gguf 0.19.0, mlx 0.32.4, torch 2.13.0, transformers 5.24.0, compressed-tensors 0.20.0
 and gptqmodel 7.7.0. Narrow floats are kept as bit patterns.
@@ -40,7 +40,6 @@ def save(name: str, arrays: dict[str, Any]) -> None:
     """Write one file, the same bytes each time."""
     FOLDER.mkdir(exist_ok=True)
     np.savez_compressed(FOLDER / f"{name}.npz", **arrays)
-    print(name, (FOLDER / f"{name}.npz").stat().st_size, "bytes", len(arrays), "arrays")
 
 
 def make_gguf() -> None:
