@@ -52,16 +52,16 @@ def _base(draw: Draw) -> tuple[tuple[Message, ...], list[Made], Style]:
     return system_of(draw), some_tools(draw, count), style
 
 
-def tool_calls(draw: Draw, count: int = 5) -> list[Dialogue]:
+def tool_calls(draw: Draw, count: int = 7) -> list[Dialogue]:
     """Calls of one tool, or two, of the tools at hand; now and then none is needed."""
     system, tools, style = _base(draw)
     listed = tuple(m.tool for m in tools)
     made = []
     for _ in range(count):
         x = draw.rng.random()
-        if x < 0.64:
+        if x < 0.58:
             one = _one_call(draw, system, tools)
-        elif x < 0.81:
+        elif x < 0.76:
             one = _two_calls(draw, system, tools)
         else:
             one = _no_call(draw, system, tools)
@@ -153,7 +153,7 @@ def tool_questions_without_tools(draw: Draw, count: int = 3) -> list[Dialogue]:
 # -------------------------------------------------------------------------------------- results
 
 
-def tool_results(draw: Draw, count: int = 4) -> list[Dialogue]:
+def tool_results(draw: Draw, count: int = 5) -> list[Dialogue]:
     """The turn after the tool has answered."""
     system, tools, style = _base(draw)
     listed = tuple(m.tool for m in tools)

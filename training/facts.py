@@ -164,7 +164,7 @@ def draw_fact(draw: Draw) -> tuple[str, str, str]:
     """Question, answer, and the word that counts."""
     if draw.chance(0.55):
         country = draw.pick(list(CAPITALS))
-        asked = draw.phrase(_CAPITAL_PHRASES)
+        asked = draw.phrase(_CAPITAL_PHRASES, new=True)
         if country not in RESERVED_COUNTRIES and not draw.held_out and draw.chance(0.35):
             asked = _COMMON
         city = CAPITALS[country]
@@ -174,7 +174,7 @@ def draw_fact(draw: Draw) -> tuple[str, str, str]:
         )
         return asked.format(country), answer, city
     questions, answer, want = OTHERS[draw.rng.choice((0, 0, draw.rng.randrange(len(OTHERS))))]
-    return draw.phrase(questions), answer, want
+    return draw.phrase(questions, new=True), answer, want
 
 
 _GREETINGS = (
@@ -233,15 +233,15 @@ def draw_talk(draw: Draw) -> tuple[str, str]:
     """Something said, and an answer."""
     x = draw.rng.random()
     if x < 0.3:
-        return draw.phrase(_GREETINGS), draw.pick(_HELLOS)
+        return draw.phrase(_GREETINGS, new=True), draw.pick(_HELLOS)
     if x < 0.38:
-        return draw.phrase(_THANKS), draw.pick(_WELCOMES)
+        return draw.phrase(_THANKS, new=True), draw.pick(_WELCOMES)
     if x < 0.43:
-        return draw.phrase(_BYES), draw.pick(_FAREWELLS)
+        return draw.phrase(_BYES, new=True), draw.pick(_FAREWELLS)
     if x < 0.5:
-        return draw.phrase(_MOODS), draw.pick(_FINE)
+        return draw.phrase(_MOODS, new=True), draw.pick(_FINE)
     if x < 0.53:
-        return draw.phrase(_HARD), draw.pick(_UNKNOWN)
+        return draw.phrase(_HARD, new=True), draw.pick(_UNKNOWN)
     if x < 0.6:
         a, b = draw.noun(), draw.adjective()
         shapes = [

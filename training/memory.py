@@ -141,7 +141,7 @@ _FACTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...], str], ...] = (
 )
 
 
-def memory(draw: Draw, count: int = 4) -> list[Dialogue]:
+def memory(draw: Draw, count: int = 5) -> list[Dialogue]:
     """A fact of an earlier turn, asked for later."""
     return _facts(draw, count) if draw.chance(0.5) else _properties(draw, count)
 
@@ -218,7 +218,7 @@ def _properties(draw: Draw, count: int) -> list[Dialogue]:
     if draw.chance(0.25):
         turns += earlier_talk(draw)
     made = []
-    for _ in range(min(count + 1, len(keys) + 2)):
+    for _ in range(min(count, len(keys) + 2)):
         which = draw.rng.randrange(len(keys))
         key, value = keys[which], values[which]
         asked = draw.phrase(

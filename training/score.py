@@ -37,7 +37,7 @@ class Skill:
     """One row of the table."""
 
     name: str
-    maker: Callable[[Draw], list[Dialogue]]
+    maker: Callable[[Draw, int], list[Dialogue]]
     modes: tuple[str, ...]
     target: float | None
     """Per cent; none: reported only."""
@@ -47,10 +47,10 @@ class Skill:
     """Whether thinking or not is all that counts."""
 
 
-def _everything(draw: Draw) -> list[Dialogue]:
+def _everything(draw: Draw, count: int) -> list[Dialogue]:
     names = list(skills.MIX)
     weights = [0.0 if n == "long" else w for n, (_, w) in skills.MIX.items()]
-    return skills.MIX[draw.rng.choices(names, weights)[0]][0](draw)
+    return skills.MIX[draw.rng.choices(names, weights)[0]][0](draw, count)
 
 
 CALLS, RESULTS = skills.tool_calls, skills.tool_results
@@ -64,7 +64,7 @@ TABLE = (
     Skill("tool call", CALLS, OFF, 95, frozenset({"call"})),
     Skill("tool call, thinking", CALLS, ON, 95, frozenset({"call"})),
     Skill("two calls in one turn", CALLS, BOTH, 95, frozenset({"two calls"})),
-    Skill("tools there, none needed", CALLS, BOTH, 95, frozenset({"no call"})),
+    Skill("tools there, none needed", CALLS, BOTH, None, frozenset({"no call"})),
     Skill("result used", RESULTS, OFF, 95, frozenset({"result", "two results"})),
     Skill("result used, thinking", RESULTS, ON, 95, frozenset({"result", "two results"})),
     Skill("next call after a result", RESULTS, BOTH, 95, frozenset({"call again"})),
@@ -94,14 +94,16 @@ class Row:
 
 
 def cases(skill: Skill, count: int, seed: int) -> list[Dialogue]:
-    """``count`` held-out dialogues of a skill, the same for the same seed."""
+    """``count`` dialogues of a skill, each with something held out, the same for the same seed."""
     draw = Draw(seed, held_out=True)
     made: list[Dialogue] = []
     while len(made) < count:
-        for dialogue in skill.maker(draw)[:2]:
-            if not skill.kinds or dialogue.skill in skill.kinds:
-                made.append(switched(draw, dialogue, draw.pick(skill.modes)))
-    return made[:count]
+        draw.drew_held_out = False
+        dialogue = skill.maker(draw, 1)[0]
+        right_kind = not skill.kinds or dialogue.skill in skill.kinds
+        if draw.drew_held_out and right_kind:
+            made.append(switched(draw, dialogue, draw.pick(skill.modes)))
+    return made
 
 
 # --------------------------------------------------------------------------------------- asking
@@ -128,6 +130,8 @@ def engine(gguf: Path, *, slots: int = SLOTS, log: Path | None = None) -> Iterat
     finally:
         process.kill()
         process.wait()
+        if process.stdin:
+            process.stdin.close()
         if log:
             output.close()  # type: ignore[union-attr]
 
@@ -135,13 +139,15 @@ def engine(gguf: Path, *, slots: int = SLOTS, log: Path | None = None) -> Iterat
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
             connection.request("GET", "/health")
             if connection.getresponse().status == 200:
                 return
         except OSError:
             pass
+        finally:
+            connection.close()
         time.sleep(0.1)
     raise RuntimeError("the engine did not come up")
 

@@ -12,20 +12,19 @@ from training.calling import tool_calls, tool_questions_without_tools, tool_resu
 from training.dialogue import Dialogue
 from training.memory import long_text, memory
 from training.small import echo, fact_questions, json_reply, small_talk, sums
-from training.words import Draw
 
-Maker = Callable[[Draw], list[Dialogue]]
+Maker = Callable[..., list[Dialogue]]
 MIX: dict[str, tuple[Maker, float]] = {
     "calls": (tool_calls, 0.30),
     "results": (tool_results, 0.20),
-    "memory": (memory, 0.18),
-    "echo": (echo, 0.08),
-    "json": (json_reply, 0.07),
-    "sums": (sums, 0.10),
-    "facts": (fact_questions, 0.06),
-    "talk": (small_talk, 0.04),
-    "no tools": (tool_questions_without_tools, 0.02),
-    "long": (long_text, 0.02),
+    "memory": (memory, 0.38),
+    "echo": (echo, 0.20),
+    "json": (json_reply, 0.15),
+    "sums": (sums, 0.26),
+    "facts": (fact_questions, 0.12),
+    "talk": (small_talk, 0.07),
+    "no tools": (tool_questions_without_tools, 0.04),
+    "long": (long_text, 0.03),
 }
 COPYING: dict[str, float] = {
     "random": 0.2,

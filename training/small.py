@@ -128,12 +128,15 @@ def json_reply(draw: Draw, count: int = 2) -> list[Dialogue]:
 
 def sums(draw: Draw, count: int = 6) -> list[Dialogue]:
     """Additions up to 99."""
+    if draw.chance(0.45) and not draw.held_out:
+        return [_sum_list(draw)]
     made: list[Dialogue] = []
     while len(made) < count:
         a = draw.whole(0, 9) if draw.chance(0.3) else draw.whole(0, 99)
         b = draw.whole(0, 9) if draw.chance(0.3) else draw.whole(0, 99 - a)
         if a + b > 99 or facts.sum_held_out(a, b) != draw.held_out:
             continue
+        draw.drew_held_out |= draw.held_out
         shape = draw.phrase(
             [
                 "What is {}+{}?",
@@ -171,6 +174,24 @@ def sums(draw: Draw, count: int = 6) -> list[Dialogue]:
             )
         )
     return made
+
+
+def _sum_list(draw: Draw) -> Dialogue:
+    """Several sums at once: much practice for few tokens."""
+    asked: list[str] = []
+    told: list[str] = []
+    while len(asked) < 10:
+        a = draw.whole(0, 99)
+        b = draw.whole(0, 99 - a)
+        if facts.sum_held_out(a, b) == draw.held_out:
+            asked.append(f"{a} + {b}")
+            told.append(f"{a} + {b} = {a + b}")
+    head = draw.phrase(["Compute: ", "Add these: ", "Sums: ", "Calculate ", "What is "])
+    return Dialogue(
+        skill="sum list",
+        messages=(user(head + ", ".join(asked)),),
+        reply=Reply("\n".join(told), draw.pick(["Some sums.", "One after the other."])),
+    )
 
 
 def plain_fact(draw: Draw, system: tuple[Message, ...] = ()) -> Dialogue:

@@ -72,7 +72,7 @@ def make_known(draw: Draw, known: Known) -> Made:
     params = tuple((draw.pick(p.names), p) for p in known.params)
     if len({n for n, _ in params}) < len(params):
         params = tuple((p.names[0], p) for p in known.params)
-    name = draw.phrase(known.names) if draw.chance(0.8) else function_name(draw)
+    name = draw.phrase(known.names) if draw.chance(0.96) else function_name(draw)
     return Made(_tool(draw, name, draw.phrase(known.about), params), known, params)
 
 
@@ -217,7 +217,7 @@ def _request(draw: Draw, made: Made, values: Values) -> str:
     if made.known is not None and len(values) == len(
         [p for p in made.known.params if not p.optional]
     ):
-        return draw.phrase(made.known.phrases).format(*(v[1] for v in values))
+        return draw.phrase(made.known.phrases, new=not values).format(*(v[1] for v in values))
     words = made.name.replace("_", " ")
     if not values:
         shapes = [f"Call {made.name}.", f"Please {words}.", f"Use {made.name}.",

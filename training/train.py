@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,8 +23,8 @@ from training.packing import Rows, stream
 from training.skills import COPYING, MIX
 from training.tokens import backend, load_tokens
 
-LENGTH = 640
-ROWS = 8
+LENGTH = 768
+ROWS = 7
 WARMUP_STEPS = 60
 AVERAGE = 0.985
 """Decay per step of the running average of weights."""
@@ -119,7 +120,9 @@ def train(settings: Settings) -> None:
         partial.replace(state_file)
         write_checkpoint(settings.folder / "checkpoint", shape, average, tokens)
 
-    while time.time() < end:
+    stop: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
+    while time.time() < end and not stop:
         if following is not None and step >= settings.copying_steps:
             source.close()
             source, following = following, None

@@ -6,9 +6,11 @@ generator asks for words of one side and can never be handed one of the other.
 
 from __future__ import annotations
 
+import json
 import random
 import zlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from training.lists import LISTS
 
@@ -44,6 +46,58 @@ SCRIPTS = (
 """Ranges of code points that are all letters or pictures, and normal forms."""
 
 
+def _pieces() -> list[str]:
+    """Lower-case pieces of the vocabulary, so that every token is met in words."""
+    text = Path(__file__).with_name("vocabulary.json").read_text("utf-8")
+    joined = ("".join(pair.split(" ")) for pair in json.loads(text))
+    return [p for p in joined if p.isascii() and p.isalpha() and p.islower() and len(p) > 1]
+
+
+PIECES = _pieces()
+SHORT_WORDS = [
+    "a",
+    "an",
+    "the",
+    "in",
+    "on",
+    "at",
+    "to",
+    "of",
+    "for",
+    "is",
+    "it",
+    "be",
+    "do",
+    "so",
+    "no",
+    "go",
+    "as",
+    "up",
+    "us",
+    "my",
+    "me",
+    "we",
+    "he",
+    "by",
+    "or",
+    "and",
+    "not",
+    "with",
+    "from",
+    "that",
+    "this",
+    "what",
+    "who",
+    "how",
+    "old",
+    "are",
+    "was",
+    "has",
+    "have",
+    "can",
+]
+
+
 def is_held_out(word: str) -> bool:
     """Whether a word, name or value belongs to the score and not to training."""
     return zlib.crc32(word.strip().lower().encode()) % HELD_OUT_SHARE == 0
@@ -55,6 +109,8 @@ class Draw:
     def __init__(self, seed: int, *, held_out: bool = False) -> None:
         self.rng = random.Random(seed)
         self.held_out = held_out
+        self.drew_held_out = False
+        """Whether anything held out was drawn; to be reset by whoever asks."""
         self._pools: dict[int, list[str]] = {}
 
     # ------------------------------------------------------------------ plain randomness
@@ -67,11 +123,16 @@ class Draw:
         """One of ``options``, whichever side."""
         return options[int(self.rng.random() * len(options))]
 
-    def phrase(self, options: Sequence[str]) -> str:
-        """One phrasing; where there are several, the last of a list is held out for the score."""
+    def phrase(self, options: Sequence[str], *, new: bool = False) -> str:
+        """One phrasing; of four and more the last is never trained on.
+
+        On the held-out side every second one is such, or, with ``new``, every one: for prompts in
+        which nothing but the phrasing could be held out.
+        """
         if len(options) < 4:
             return self.pick(options)
-        if self.held_out:
+        if self.held_out and (new or self.chance(0.5)):
+            self.drew_held_out = True
             return options[-1]
         return options[int(self.rng.random() * (len(options) - 1))]
 
@@ -86,19 +147,26 @@ class Draw:
         if side is None:
             side = [w for w in dict.fromkeys(pool) if is_held_out(w) == self.held_out]
             self._pools[id(pool)] = side
+        self.drew_held_out |= self.held_out
         return side[int(self.rng.random() * len(side))]
 
     def _sided(self, make: Callable[[], str]) -> str:
         while True:
             word = make()
             if is_held_out(word) == self.held_out:
+                self.drew_held_out |= self.held_out
                 return word
 
     def syllables(self, least: int = 2, most: int = 3) -> str:
         """A word that does not exist."""
 
         def make() -> str:
+            x = self.rng.random()
+            if x < 0.2:
+                return "".join(self.pick(PIECES) for _ in range(self.rng.randint(1, 3)))
             n = self.rng.randint(least, most)
+            if x < 0.3:  # pieces that have a token of their own after a blank
+                return self.pick(SHORT_WORDS) + self.pick(SYLLABLES_1) * (n > 1) + "n"
             return "".join(self.pick(SYLLABLES_1) for _ in range(n)) + self.pick(SYLLABLES_2)
 
         return self._sided(make)
@@ -174,7 +242,10 @@ class Draw:
         while True:
             top = self.rng.choice((9, 30, 99, 99, 999, 9999))
             n = self.rng.randint(0, top)
-            if n < 10 or is_held_out(str(n)) == self.held_out:
+            if n < 10:
+                return n
+            if is_held_out(str(n)) == self.held_out:
+                self.drew_held_out |= self.held_out
                 return n
 
     def decimal(self) -> float:

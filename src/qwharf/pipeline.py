@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from qwharf.daemon.client import DaemonClient
 from qwharf.errors import FormatUnavailable, UsageError, VerificationFailed
@@ -30,6 +30,9 @@ from qwharf.types import (
     Report,
     Repository,
 )
+
+if TYPE_CHECKING:
+    from qwharf.verify import Reference
 
 ORIGINAL = Format("safetensors", "bf16")
 """The weights as released, from which every conversion starts."""
@@ -280,33 +283,40 @@ def prove(
     observer: Observer,
     only: Collection[str] | None = None,
 ) -> Report:
-    """Check a running deployment against the Qwen3 contract and record the report."""
+    """Check a running deployment against the Qwen3 contract and record the report.
+
+    One command at a time: checks read back what the engine did *last*, so two that prove the same
+    deployment at once would see each other's requests.
+    """
     from qwharf import verify
+    from qwharf.artifacts.locks import locked
 
     spec = deployment.spec
-    report = verify.run(
-        verify.Target(
-            base_url=deployment.base_url,
-            served_name=spec.name,
-            api_key=settings.api_key,
-            model=spec.model,
-            thinking=spec.thinking,
-            context_tokens=spec.context_tokens,
-            sampling=spec.sampling,
-            reference=reference(spec, settings),
-            probe_url=client.probe_url(spec.name),
-            probe_headers=client.headers(),
-        ),
-        on_check=observer.check,
-        only=only,
+    target = verify.Target(
+        base_url=deployment.base_url,
+        served_name=spec.name,
+        api_key=settings.api_key,
+        model=spec.model,
+        thinking=spec.thinking,
+        context_tokens=spec.context_tokens,
+        sampling=spec.sampling,
+        reference=reference(spec, settings),
+        probe_url=client.probe_url(spec.name),
+        probe_headers=client.headers(),
     )
+
+    def waiting() -> None:
+        observer.step("verify", "another command is proving it: waiting")
+
+    with locked(settings.state_dir / f"verify-{spec.name}.lock", waiting, delete=True):
+        report = verify.run(target, on_check=observer.check, only=only)
     report = replace(report, spec=spec, versions={**report.versions, **_versions(deployment)})
     if only is None:
         client.put_report(spec.name, report)
     return report
 
 
-def reference(spec: DeploymentSpec, settings: Settings) -> object:
+def reference(spec: DeploymentSpec, settings: Settings) -> Reference:
     """The template and tokenizer that the deployment must obey: those of the *source* checkpoint
     where the weights were converted here, so that a bad conversion cannot vouch for itself.
     """

@@ -656,7 +656,7 @@ def test_the_disk_fills_up_all_the_same(
         get(store, Repository(repo_id="o/big", format=Q8))
     assert "store gc" in caught.value.hint and store.artifacts() == ()
     monkeypatch.setattr(disk, "require_space", real)
-    with pytest.raises(StorageError, match="GB"):
+    with pytest.raises(StorageError, match="MB"):
         get(store, Repository(repo_id="o/big", format=Q8))
 
 

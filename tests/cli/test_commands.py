@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from qwharf.cli.main import COMMANDS
-from qwharf.cli.reference import command_reference
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,9 +122,11 @@ def test_completion_scripts(shell: str, tmp_path: Path) -> None:
     assert "_QWHARF_COMPLETE" in done.stdout
 
 
-def test_the_reference_is_what_help_says() -> None:
+def test_the_reference_is_what_help_says(tmp_path: Path) -> None:
+    assert run("dev", "docs", str(tmp_path / "made"), home=tmp_path).returncode == 0
+    made = (tmp_path / "made" / "commands.md").read_text("utf-8")
     written = (ROOT / "docs" / "reference" / "commands.md").read_text("utf-8")
-    assert written == command_reference(), "stale: run `make docs`"
+    assert written == made, "stale: run `make docs`"
 
 
 def test_a_bad_port_is_told(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def free_port() -> int:
         return port
 
 
-def until(what: Callable[[], object], seconds: float = 60.0) -> None:
+def until(what: Callable[[], object], seconds: float = 240.0) -> None:
     """Wait until ``what`` holds; the limit only ends a test that has failed."""
     end = time.monotonic() + seconds
     while not what():

@@ -57,7 +57,7 @@ async def test_an_engine_that_starts(workshop: Workshop) -> None:
     told = await finish(managed)
     assert told[0] == "starting the engine"
     assert told[2:4] == ["step 0", "step 1"]
-    found = managed.deployment()
+    found = managed.deployment(measured=True)
     assert found.state == "ready"
     assert found.spec == spec
     assert found.engine == StandIn.version

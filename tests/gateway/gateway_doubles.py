@@ -103,13 +103,45 @@ def refusal(status: int, message: str, kind: str) -> bytes:
     return answer({"error": {"code": status, "message": message, "type": kind}}, status)
 
 
+USAGE = {"completion_tokens": 3, "prompt_tokens": 7, "total_tokens": 10}
+FRAME = {"created": 1, "id": "chatcmpl-1", "model": "pocket", "object": "chat.completion.chunk"}
+
+
+def event(value: Any) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> str:
+    """An event with one choice."""
+    return event(
+        {"choices": [{"finish_reason": finish, "index": 0, "delta": delta} | more]} | FRAME
+    )
+
+
+def spoken(*events: str) -> list[Step]:
+    """A stream that says how it ends, as the engine's do."""
+    usage = event({"choices": [], "usage": USAGE} | FRAME)
+    end = [chunk({}, "stop"), usage, DONE] if DONE not in events else []
+    begin = chunk({"role": "assistant", "content": None})
+    return [SSE, *(chunked(e) for e in (begin, *events, *end)), END]
+
+
+REPLY = spoken(chunk({"content": "Grü"}), chunk({"content": "ße"}))
 WHOLE = {
     "choices": [
         {"finish_reason": "stop", "index": 0, "message": {"role": "assistant", "content": "Grüße"}}
     ],
+    "created": 1,
     "id": "chatcmpl-1",
+    "model": "pocket",
     "object": "chat.completion",
+    "usage": USAGE,
 }
+
+
+def sensible(body: dict[str, Any]) -> Sequence[Step]:
+    """The script of an engine that does as it is asked."""
+    return REPLY if body.get("stream") else [answer(WHOLE)]
 
 
 @dataclass
@@ -125,7 +157,7 @@ class Heard:
 class Engine:
     """Answers every request with ``steps``, or with the next of ``queue`` while there is one."""
 
-    def __init__(self, steps: Sequence[Step] = (answer(WHOLE),)) -> None:
+    def __init__(self, steps: Sequence[Step] = REPLY) -> None:
         self.steps = list(steps)
         self.queue: list[list[Step]] = []
         self.script: Callable[[dict[str, Any]], Sequence[Step]] | None = None

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from gateway_doubles import Engine, Owner, answer, spec_of, stream
+from gateway_doubles import WHOLE, Engine, Owner, answer, spec_of, stream
 
 from conftest import HI, Gateway
 
@@ -217,8 +217,14 @@ async def test_no_seed_becomes_the_engines_word_for_random(
 
 async def test_small_fields_reach_the_engine(gateway: Gateway) -> None:
     body = await gateway.sent(
-        stop="END", logit_bias={"5": -100}, frequency_penalty=0.5, thinking_budget=40
+        stop="END",
+        logit_bias={"5": -100},
+        frequency_penalty=0.5,
+        thinking_budget=40,
+        ignore_eos=True,
+        cache_prompt=False,
     )
+    assert (body["ignore_eos"], body["cache_prompt"]) == (True, False)
     assert body["stop"] == ["END"]
     assert body["logit_bias"] == [[5, -100]]
     assert body["frequency_penalty"] == 0.5
@@ -512,7 +518,17 @@ async def test_fields_without_effect_pass_and_unknown_ones_are_told(gateway: Gat
     reply = await gateway.chat(user="me", store=True, metadata={"a": "b"}, service_tier="auto")
     assert "x-qwharf-ignored" not in reply.headers
     assert set(gateway.engine.body) <= {
-        *("model", "messages", "temperature", "top_p", "top_k", "min_p", "max_tokens"),
+        *(
+            "stream",
+            "stream_options",
+            "model",
+            "messages",
+            "temperature",
+            "top_p",
+            "top_k",
+            "min_p",
+            "max_tokens",
+        ),
         *("presence_penalty", "frequency_penalty", "repeat_penalty", "chat_template_kwargs"),
     }
     reply = await gateway.chat(mirostat=2, id_slot=1, **{"a\r\nb": 1, "gone": None})
@@ -533,9 +549,25 @@ async def test_plain_completions(gateway: Gateway) -> None:
     body = gateway.engine.body
     assert (body["prompt"], body["n_probs"], body["max_tokens"]) == ("Once", 2, 4)
     assert preset(body) == PLAIN
-    for prompt in ([1, 2], ["a", "b"], [[1], [2, 3]]):
-        assert (await gateway.post("/v1/completions", {"model": "pocket", "prompt": prompt})).raw
-        assert gateway.engine.body["prompt"] == prompt
+    for prompt, each in (
+        ([1, 2], [[1, 2]]),
+        (["a", "b"], ["a", "b"]),
+        ([[1], [2, 3]], [[1], [2, 3]]),
+    ):
+        gateway.engine.heard.clear()
+        await gateway.post("/v1/completions", {"model": "pocket", "prompt": prompt, "n": 2})
+        assert [h.body["prompt"] for h in gateway.engine.heard] == [p for p in each for _ in "ab"]
+
+
+async def test_log_probabilities_and_tools_are_the_one_thing_not_streamed(gateway: Gateway) -> None:
+    """The engine cannot."""
+    gateway.engine.steps = [answer(WHOLE)]
+    reply = await gateway.chat(tools=[TOOL], logprobs=True)
+    assert reply.json == WHOLE
+    assert "stream" not in gateway.engine.body
+    for nonsense in (b"garbage", b"[]"):
+        gateway.engine.steps = [answer(nonsense)]
+        assert (await gateway.chat(tools=[TOOL], logprobs=True)).status == 502
 
 
 @pytest.mark.parametrize(
@@ -551,7 +583,7 @@ async def test_plain_completions(gateway: Gateway) -> None:
         ({"prompt": "a", "suffix": "b"}, "suffix"),
         ({"prompt": "a", "echo": True}, "echo"),
         ({"prompt": "a", "best_of": 2}, "best_of"),
-        ({"prompt": ["a", "b"], "n": 2}, "n"),
+        ({"prompt": ["a"] * 65, "n": 2}, "prompt"),
         ({"prompt": "a", "logprobs": 100}, "logprobs"),
         ({"prompt": "a", "logprobs": True}, "logprobs"),
     ],

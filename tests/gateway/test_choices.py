@@ -4,36 +4,44 @@ import asyncio
 import json
 from typing import Any
 
-from gateway_doubles import ABORT, DONE, SSE, UNTIL_GONE, Step, answer, chunked, delta, refusal
+from gateway_doubles import (
+    ABORT,
+    DONE,
+    FRAME,
+    SSE,
+    UNTIL_GONE,
+    USAGE,
+    Step,
+    answer,
+    chunk,
+    chunked,
+    delta,
+    event,
+    refusal,
+)
 
 from conftest import Gateway
 
-USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-
-
-def whole(body: dict[str, Any]) -> list[Step]:
-    """A reply that says its seed."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": f"{body['seed']} ü"}}
-    return [answer({"id": "x", "choices": [choice], "usage": USAGE, "timings": {"a": 1}})]
-
 
 def streamed(body: dict[str, Any]) -> list[Step]:
-    usage = {"id": f"id-{body['seed']}", "choices": [], "usage": USAGE, "timings": {}}
+    """A reply that says its seed, and counts its tokens if asked."""
+    frame = FRAME | {"id": f"id-{body.get('seed')}"}
+    last = {"choices": [], "usage": USAGE, "timings": {}} if "stream_options" in body else None
     events = [
-        delta(f"{body['seed']}"),
+        *(chunk({"content": text}) for text in (f"{body.get('seed')}", "ü")),
         ":\n\n",
-        delta("ü"),
-        *([f"data: {json.dumps(usage)}\n\n"] if "stream_options" in body else []),
+        chunk({}, "stop"),
+        *([event(last | frame)] if last else []),
         DONE,
     ]
     return [SSE, *(part for e in events for part in (chunked(e), 0.01)), chunked(b"")]
 
 
 async def test_whole_answers_become_one(gateway: Gateway) -> None:
-    gateway.engine.script = whole
+    gateway.engine.script = streamed
     reply = (await gateway.chat(n=3, seed=40)).json
     texts = [(c["index"], c["message"]["content"]) for c in reply["choices"]]
-    assert texts == [(0, "40 ü"), (1, "41 ü"), (2, "42 ü")]
+    assert texts == [(0, "40ü"), (1, "41ü"), (2, "42ü")]
     assert reply["usage"] == {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
     assert "timings" not in reply
     assert len(gateway.engine.heard) == 3
@@ -57,15 +65,23 @@ async def test_streams_become_one(gateway: Gateway) -> None:
     usage = {"include_usage": True}
     found = events((await gateway.chat(n=3, seed=5, stream=True, stream_options=usage)).raw)
     texts = ["", "", ""]
-    for event in found[:-1]:
-        (choice,) = event["choices"]
-        texts[choice["index"]] += choice["delta"]["content"]
+    for part in found[:-1]:
+        (choice,) = part["choices"]
+        texts[choice["index"]] += choice["delta"].get("content", "")
     assert texts == ["5ü", "6ü", "7ü"]
     assert len({e["id"] for e in found}) == 1
     assert found[-1]["choices"] == []
     assert found[-1]["usage"]["completion_tokens"] == 9
     found = events((await gateway.chat(n=2, seed=5, stream=True)).raw)
     assert not any("usage" in e for e in found)
+
+
+async def test_prompts_are_counted_each_and_once(gateway: Gateway) -> None:
+    gateway.engine.script = streamed
+    body = {"model": "pocket", "prompt": ["a", "b"], "n": 2, "seed": 1}
+    reply = (await gateway.post("/v1/completions", body)).json
+    assert [c["index"] for c in reply["choices"]] == [0, 1, 2, 3]
+    assert reply["usage"] == {"prompt_tokens": 14, "completion_tokens": 12, "total_tokens": 26}
 
 
 async def test_one_refusal_refuses_all_and_ends_the_rest(gateway: Gateway) -> None:

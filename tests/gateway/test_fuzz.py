@@ -8,11 +8,11 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
-from conftest import HI, Gateway
-from gateway_doubles import Engine, Owner
+from gateway_doubles import Engine, Owner, sensible
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import HI, Gateway
 from qwharf.gateway.app import build
 
 SCALAR = st.one_of(
@@ -57,6 +57,7 @@ class Loop:
 
     async def _start(self) -> Gateway:
         engine = await Engine().start()
+        engine.script = sensible
         self.server = TestServer(build(Owner(engine), api_key=None))
         await self.server.start_server()
         self.session = aiohttp.ClientSession()
@@ -64,9 +65,10 @@ class Loop:
 
     def post(self, route: str, raw: bytes) -> None:
         """Post and hold the answer against the rule."""
+        # Numbers of choices are bounded, and so is what a test may cost.
+        self.gateway.engine.heard.clear()
         reply = self.loop.run_until_complete(self.gateway.post(f"/v1/{route}", raw))
-        # A stream was asked for and the double gives none: that 502 is the double's.
-        assert reply.status < 500 or "stream of events" in reply.message
+        assert reply.status < 500
         if reply.status != 200:
             assert reply.message
 

@@ -6,23 +6,27 @@ import logging
 
 import aiohttp
 import pytest
-from conftest import HI, Gateway
 from gateway_doubles import (
     ABORT,
     CLOSE,
     DONE,
     END,
+    REPLY,
     SSE,
     UNTIL_GONE,
     WHOLE,
     Engine,
     answer,
+    chunk,
     chunked,
     delta,
+    event,
     refusal,
+    spoken,
     stream,
 )
 
+from conftest import HI, Gateway
 from qwharf.errors import EngineError
 
 
@@ -41,12 +45,14 @@ async def until(seen: asyncio.Event) -> None:
 # ----------------------------------------------------------------------------------- forwarding
 
 
-async def test_a_whole_answer_passes_unchanged(gateway: Gateway) -> None:
+async def test_a_whole_answer_is_the_stream_put_together(gateway: Gateway) -> None:
     reply = await gateway.chat()
     assert reply.status == 200
-    assert reply.raw == json.dumps(WHOLE, ensure_ascii=False).encode()
+    assert reply.json == WHOLE
+    assert "Grüße".encode() in reply.raw
     assert reply.headers["Content-Type"].startswith("application/json")
     assert gateway.engine.heard[0].path == "/v1/chat/completions"
+    assert gateway.engine.body["stream"] is True
     assert "x-qwharf-upstream" not in reply.headers
 
 
@@ -97,10 +103,9 @@ async def test_a_huge_event_passes_and_an_endless_one_does_not(gateway: Gateway)
 async def test_usage_is_asked_for_only_when_the_client_does(gateway: Gateway) -> None:
     gateway.engine.steps = stream("a")
     assert "stream_options" not in await gateway.sent(stream=True)
-    asked = await gateway.sent(stream=True, stream_options={"include_usage": True})
-    assert asked["stream_options"] == {"include_usage": True}
-    gateway.engine.steps = [answer(WHOLE)]
-    assert "stream_options" not in await gateway.sent(stream_options={"include_usage": True})
+    for asked in ({"stream": True, "stream_options": {"include_usage": True}}, {}):
+        body = await gateway.sent(**asked)
+        assert body["stream_options"] == {"include_usage": True}
 
 
 async def test_many_at_once_keep_to_themselves(gateway: Gateway) -> None:
@@ -114,14 +119,14 @@ async def test_many_at_once_keep_to_themselves(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_client_that_goes_away_cancels_upstream(gateway: Gateway, streamed: bool) -> None:
-    gateway.engine.steps = [SSE, chunked(delta("a")), UNTIL_GONE] if streamed else [UNTIL_GONE]
+    gateway.engine.steps = [SSE, chunked(delta("a")), UNTIL_GONE]
     asked = asyncio.create_task(gateway.chat(stream=streamed))
     await asyncio.wait_for(gateway.engine.asked.wait(), 5)
     await asyncio.sleep(0.05)
     asked.cancel()
     await until(gateway.engine.heard[0].gone)
     assert gateway.owner.lost_generations == []
-    gateway.engine.steps = [answer(WHOLE)]
+    gateway.engine.steps = REPLY
     assert (await gateway.chat()).status == 200
 
 
@@ -204,11 +209,30 @@ async def test_death_before_the_answer_is_a_502_and_not_tried_again(
     assert gateway.owner.lost_generations == [1]
 
 
-async def test_death_within_a_whole_answer_is_a_502(gateway: Gateway) -> None:
-    gateway.engine.steps = [answer(WHOLE)[:-5], ABORT]
+@pytest.mark.parametrize("how", [ABORT, CLOSE, END])
+async def test_death_within_a_whole_answer_is_a_502(gateway: Gateway, how: object) -> None:
+    gateway.engine.steps = [SSE, chunked(delta("a")), 0.02, how]
     reply = await gateway.chat()
     assert reply.status == 502
     assert reply.error["code"] == "engine_lost"
+    assert gateway.owner.lost_generations == [1]
+
+
+async def test_the_engines_error_within_a_whole_answer_keeps_its_status(gateway: Gateway) -> None:
+    told = event({"error": {"code": 503, "message": "no room", "type": "unavailable_error"}})
+    gateway.engine.steps = [SSE, chunked(delta("a")), chunked(told), END]
+    reply = await gateway.chat()
+    assert (reply.status, reply.message) == (503, "no room")
+    assert gateway.owner.lost_generations == []
+
+
+async def test_empty_events_of_the_engine_are_left_out(gateway: Gateway) -> None:
+    gateway.engine.steps = [SSE, chunked("data: null\n\n"), *stream("a")[1:]]
+    reply = await gateway.chat(stream=True)
+    assert reply.raw.decode() == delta("a") + DONE
+    gateway.engine.steps = [SSE, chunked("data: null\n\n" + delta("null")), *stream("a")[1:]]
+    reply = await gateway.chat(stream=True)
+    assert reply.raw.decode() == delta("null") + delta("a") + DONE
 
 
 async def test_an_engine_that_was_dead_already_is_replaced_unnoticed(gateway: Gateway) -> None:
@@ -294,14 +318,17 @@ async def test_refusals_without_sense_still_have_the_shape(gateway: Gateway, bod
     ("streamed", "steps"),
     [
         (False, [answer(b"garbage")]),
-        (False, [answer(b"")]),
-        (False, stream("a")),
+        (False, [answer(WHOLE)]),
+        (False, [SSE, chunked(DONE), END]),
+        (False, [SSE, chunked(event("text")), chunked(DONE), END]),
+        (False, [SSE, chunked("data: {nonsense}\n\n"), chunked(DONE), END]),
+        (False, spoken(chunk({"content": 5}))),
+        (False, spoken(chunk({"tool_calls": [{"index": 0}]}))),
+        (False, spoken(chunk({"tool_calls": "x"}))),
+        (False, spoken(event({"choices": 5}))),
         (True, [answer(WHOLE)]),
         (True, [b"\x00\x01\x02 not http\r\n\r\n"]),
-        (
-            False,
-            [b"HTTP/1.1 302 Found\r\nLocation: http://example.com/\r\nContent-Length: 0\r\n\r\n"],
-        ),
+        (False, [b"HTTP/1.1 302 Found\r\nLocation: http://a.b/\r\nContent-Length: 0\r\n\r\n"]),
     ],
 )
 async def test_nonsense_is_a_502(gateway: Gateway, streamed: bool, steps: list[object]) -> None:

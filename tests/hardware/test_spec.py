@@ -46,6 +46,16 @@ def test_the_documented_form_is_the_whole_form() -> None:
         assert f"`{key}`" in text or f"`[{key}]`" in text or f"`[[{key}]]`" in text, key
 
 
+def test_the_documented_example(tmp_path: Path) -> None:
+    text = (EXAMPLES.parent / "hardware.md").read_text("utf-8")
+    file = tmp_path / "cellar.toml"
+    file.write_text(text.partition("```toml\n")[2].partition("```")[0], "utf-8")
+    machine = hardware.load_spec(file)
+    assert machine.memory_total_bytes == 128 * GIB
+    assert len(machine.gpus) == 2
+    assert machine.gpus[1].bandwidth_bytes_per_second == 936e9
+
+
 def test_this_machine_survives_the_way_there_and_back(tmp_path: Path) -> None:
     machine = hardware.detect(tmp_path)
     file = tmp_path / "machine.toml"

@@ -110,7 +110,7 @@ def test_a_bad_model_is_told(
         (("up", "pocket", "--format", "gguf:q9_0"), 2, "gguf:q8_0"),
         (("up", "pocket", "--format", "mlx:4bit"), 5, "mlx:4bit"),
         (("up", "pocket", "--platform", "lamacpp"), 2, "llama.cpp"),
-        (("up", "pocket", "--context", "99999999"), 6, "context"),
+        (("up", "pocket", "--context", "99999999"), 2, "at most 4,096"),
         (("up", "pocket", "--context", "many"), 2, "integer"),
         (("up", "pocket", "--name", "../etc"), 2, "name"),
         (("chat", "nobody", "Hi"), 12, "nobody"),

@@ -83,13 +83,17 @@ def require_space(folder: Path, needed_bytes: int, *, subject: str) -> None:
     if free < needed_bytes + margin:
         raise StorageError(
             subject,
-            found=f"{free / 1e9:.2f} GB free in {folder}",
-            expected=f"{(needed_bytes + margin) / 1e9:.2f} GB",
+            found=f"{_amount(free)} free in {folder}",
+            expected=_amount(needed_bytes + margin),
             hint="free some space (`qwharf store gc` removes what nothing uses), or set "
             "QWHARF_HOME to a folder on a larger disk",
             free_bytes=free,
             needed_bytes=needed_bytes + margin,
         )
+
+
+def _amount(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 10**8 else f"{size_bytes / 1e6:.2f} MB"
 
 
 def fsync_folder(folder: Path) -> None:

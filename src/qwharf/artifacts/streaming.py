@@ -75,6 +75,11 @@ class Job:
         return sum(p.rows for p in self.pieces)
 
     @property
+    def elements(self) -> int:
+        """Weights of the tensor."""
+        return self.rows * self.columns
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of the tensor in the output."""
         return self.rows * self.target.size_bytes(self.columns)
@@ -221,6 +226,7 @@ def _encode(
     finished: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
     stop = threading.Event()
     todo = [i for i in range(len(output.jobs)) if i not in done]
+    ggml.prepare((output.jobs[i].target, output.jobs[i].elements) for i in todo)
     left = {i: sum(1 for _ in _chunks_of(i, output.jobs[i])) for i in todo}
     total = sum(j.size_bytes for j in output.jobs)
     state = _State(sum(output.jobs[i].size_bytes for i in done))
@@ -354,13 +360,15 @@ class _Worker:
         if job.source.name == job.target.name:
             self._write(raw, chunk.at)
             return
-        rows = self._widen(job, raw).reshape(chunk.rows, job.columns)
         made = self._made(chunk.rows * job.target.size_bytes(job.columns))
-        ggml.encode_rows(job.target, rows, made)
+        if not ggml.encode_raw(job.target, job.source.name, raw, job.columns, made):
+            rows = self._widen(job, raw).reshape(chunk.rows, job.columns)
+            ggml.encode_rows(job.target, rows, made)
         if not self._sound(job.target, made):
+            largest = float(np.abs(self._widen(job, raw)).max())
             raise InvalidFile(
                 str(chunk.piece.path),
-                found=f"weights of {job.name} up to {float(np.abs(rows).max()):.3g}",
+                found=f"weights of {job.name} up to {largest:.3g}",
                 expected=f"weights within the range of {job.target.name}",
                 hint="convert to gguf:bf16, which holds any of them",
                 tensor=job.name,

@@ -13,7 +13,8 @@ from qwharf.catalog.data import base_repositories, models
 from qwharf.errors import UnknownModel
 from qwharf.types import Format, Model
 
-POCKET = "pocket"
+SHOWN_CHARACTERS = 200
+"""Of a name that is nothing; nobody reads more, and comparing more takes long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,27 @@ def resolve(name: str) -> Resolved:
     """
     text = name.strip()
     if _looks_like_path(text):
-        return _local(Path(text).expanduser(), name)
+        return _local(_expanded(text), name)
     found = _known(text)
     if found is not None:
         return found
-    if text and "\0" not in text and Path(text).exists():
+    if text and _exists(Path(text)):
         return _local(Path(text), name)
     raise _unknown(name)
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # ~nobody: there is no such user
+        return Path(text)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, no permission on the way, a null character
+        return False
 
 
 def _looks_like_path(text: str) -> bool:
@@ -65,9 +80,9 @@ def _looks_like_path(text: str) -> bool:
 def _local(path: Path, name: str) -> Resolved:
     from qwharf.catalog.local import read_local
 
-    if "\0" in name or not path.exists():
+    if not _exists(path):
         raise UnknownModel(
-            name,
+            name[:SHOWN_CHARACTERS],
             found="no such folder or file",
             expected="a checkpoint's folder, a .gguf file or a catalogue name",
             hint="`qwharf models` lists the catalogue",
@@ -161,6 +176,7 @@ def _preferred_gguf(model: Model) -> Format:
 
 def _unknown(name: str) -> UnknownModel:
     """Say why, with the nearest names."""
+    name = name[:SHOWN_CHARACTERS]
     text = _HOST.sub("", name.strip().lower())
     owner, slash, rest = text.partition("/")
     base = base_repositories().get(_normal(rest if slash else text))
@@ -208,7 +224,11 @@ def _nearest(normal: str) -> Iterator[str]:
         wrong = normal.removeprefix(_longest(normal)).strip("-")
         for q in difflib.get_close_matches(wrong, suffixes, n=2, cutoff=0.5):
             yield f"{model.name}-{q}"
-        yield model.name
+        # … or a longer name was meant: qwen3:30b-a3b-instuct-2507
+        longer = [
+            spellings[c].name for c in difflib.get_close_matches(normal, spellings, cutoff=0.9)
+        ]
+        yield from list(dict.fromkeys([*longer, model.name]))[:3]
         return
     guesses = {**spellings, **{k.removeprefix("qwen3-"): v for k, v in spellings.items()}}
     close = difflib.get_close_matches(normal, guesses, n=8, cutoff=0.6)

@@ -48,7 +48,7 @@ def demo(out: Output) -> None:
     from qwharf.fit import Wishes
 
     out.note("qwharf takes Qwen3 from weights to a running, proven local deployment.")
-    out.note("Here with its pocket model: a 3-million-parameter test article, not a real Qwen3.\n")
+    out.note("Here with its pocket model: a test article, far too small to be a real Qwen3.\n")
     request = pipeline.Request(model="pocket", wishes=Wishes())
     outcome = deploy_and_show(request, settings.load(), out)
     name = outcome.deployment.spec.name
@@ -70,3 +70,34 @@ def docs(folder: Path, out: Output) -> None:
     path = folder / "commands.md"
     path.write_text(command_reference(), "utf-8")
     out.data({"written": [path]}, str(path))
+
+
+@dev.command()
+@with_output
+def kernels(out: Output) -> None:
+    """Compile the fast quantisers now, and check them against llama.cpp's.
+
+    Needs a C compiler. Large conversions do this by themselves, in the background; the package
+    qwharf-kernels has them ready: pip install 'qwharf[fast]'.
+    """
+    from qwharf.errors import UsageError
+    from qwharf.formats.ggml_types import GGML_TYPES
+    from qwharf.quantize import building, ggml
+    from qwharf.quantize import kernels as fast
+
+    try:
+        native = fast.build(ggml.library())
+    except (building.BuildError, OSError) as e:
+        raise UsageError(
+            "kernels",
+            found=str(e),
+            expected="a C compiler that builds them (Linux or macOS on x86-64)",
+            hint="without them llama.cpp's own quantisers are used, with the same result",
+        ) from e
+    kinds = [GGML_TYPES[name] for name in sorted(fast.TYPES)]
+    wrong = [k.name for k in kinds for w in (False, True) if native.level_of(k, w) is None]
+    data = {"path": native.path, "level": native.level_name(native.level), "wrong": wrong}
+    text = f"{native.path}: {native.level_name(native.level)}, checked against llama.cpp's bytes"
+    if wrong:
+        text += f"; not the same, so left to llama.cpp: {', '.join(wrong)}"
+    out.data(data, text)

@@ -138,7 +138,13 @@ def describe(
             (
                 f"GPU {g.index}",
                 f"{g.name}: {gib(g.memory_free_bytes)} free of "
-                f"{gib(g.memory_total_bytes)}, compute capability {capability}",
+                f"{gib(g.memory_total_bytes)}"
+                + (f", compute capability {capability}" if g.vendor == "nvidia" else "")
+                + (
+                    f", {g.bandwidth_bytes_per_second / 1e9:,.0f} GB/s"
+                    if g.bandwidth_bytes_per_second
+                    else ""
+                ),
             )
         )
     if not machine.gpus:

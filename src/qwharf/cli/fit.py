@@ -107,7 +107,7 @@ def fit(
             right={"context", "memory", "GPU memory"},
         )
         if rows
-        else "Nothing fits: not even the smallest model at 256 tokens.",
+        else "Nothing fits with these wishes; `qwharf fit MODEL` with the same options says why.",
     )
     if not everything and len(plans) > len(shown):
         out.note(f"\n{len(plans) - len(shown)} more with --all; the sum for one: qwharf fit MODEL")
@@ -120,15 +120,22 @@ def one(name: str, machine: Hardware, wishes: Wishes, out: Output) -> None:
     resolved = catalog.resolve(name)
     if wishes.format is None and resolved.format is not None:
         wishes = replace(wishes, format=resolved.format)
-    plan = fitting.choose(resolved.model, machine, wishes)
+    plan = fitting.best(resolved.model, machine, wishes, alternatives=catalog.models())
     out.note(describe_machine(machine) + "\n")
     out.data(
         {"hardware": machine, "plan": plan, "memory_bytes": plan.memory_bytes()},
         f"{plan.model.title} as {plan.format} on {plan.platform}, "
         f"{tokens(plan.context_tokens)} tokens of context, KV cache {plan.kv_cache_type}\n\n"
         + memory_sum(plan, out)
+        + split(plan)
         + "".join(f"\n  - {reason}" for reason in plan.reasons),
     )
+
+
+def split(plan: Plan) -> str:
+    """How the sum is shared out, where some of it is on a GPU."""
+    gpu = plan.memory_bytes("gpu")
+    return f"\n  of which {gib(plan.memory_bytes('host'))} host, {gib(gpu)} gpu" if gpu else ""
 
 
 def best_per_model(plans: Sequence[Plan]) -> list[Plan]:

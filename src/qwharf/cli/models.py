@@ -8,8 +8,10 @@ from qwharf import catalog
 from qwharf.cli.options import model_argument, with_output
 from qwharf.cli.output import Output
 from qwharf.cli.text import gb, tokens
+from qwharf.errors import QwharfError
 from qwharf.formats.tensors import active_parameter_count, parameter_count
-from qwharf.types import Model
+from qwharf.memory import weight_bytes
+from qwharf.types import Model, Repository
 
 
 @click.command()
@@ -24,13 +26,15 @@ def models(out: Output) -> None:
             billions(active_parameter_count(m.architecture)) if m.architecture.is_moe else None,
             m.thinking,
             tokens(m.native_context_tokens),
-            tokens(m.max_context_tokens),
-            " ".join(sorted({r.format.quantization for r in m.repositories})) or "in the package",
+            tokens(m.max_context_tokens)
+            if m.max_context_tokens > m.native_context_tokens
+            else None,
+            published(m),
         ]
         for m in entries
     ]
     human = out.table(
-        ["name", "parameters", "active", "thinking", "context", "with YaRN", "official weights"],
+        ["name", "parameters", "active", "thinking", "context", "with YaRN", "published weights"],
         rows,
         right={"parameters", "active", "context", "with YaRN"},
     )
@@ -118,16 +122,40 @@ def describe(model: Model, out: Output) -> str:
                 r.format,
                 r.repo_id,
                 ", ".join(r.hubs),
-                gb(sum(f.size_bytes or 0 for f in r.files))
-                if any(f.size_bytes for f in r.files)
-                else None,
+                size(model, r),
             ]
             for r in model.repositories
         ]
         lines.append(
-            "\n" + out.table(["format", "repository", "hubs", "size"], rows, right={"size"})
+            "\n" + out.table(["format", "repository", "hubs", "weights"], rows, right={"weights"})
         )
+        lines.append("~ computed from the architecture; GGUF files for other types are made here")
     return "\n".join(lines)
+
+
+def published(model: Model) -> str:
+    """``bf16 fp8 awq; gguf q4_k_m q8_0; mlx 4bit``: what can be fetched, by container."""
+    groups = []
+    for container in ("safetensors", "gguf", "mlx"):
+        found = [
+            r.format.quantization for r in model.repositories if r.format.container == container
+        ]
+        if found:
+            groups.append(" ".join([container, *found] if container != "safetensors" else found))
+    return "; ".join(groups) or "in the package"
+
+
+def size(model: Model, repository: Repository) -> str | None:
+    """Of the files as published, or computed."""
+    sizes = [f.size_bytes for f in repository.files]
+    if sizes and None not in sizes:
+        return gb(sum(s for s in sizes if s is not None))
+    predicted = [f.size_bytes or f.predicted_size_bytes or 0 for f in repository.files]
+    try:
+        computed = sum(predicted) or weight_bytes(model.architecture, repository.format)
+    except QwharfError:
+        return None
+    return f"~{gb(computed)}"
 
 
 def billions(parameters: int) -> str:

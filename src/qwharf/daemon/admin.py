@@ -128,13 +128,13 @@ class Admin:
     @typed
     async def list(self, request: web.Request) -> web.StreamResponse:
         """All deployments."""
-        return web.json_response({"deployments": encode(list(self._supervisor.all()))})
+        return web.json_response({"deployments": encode(list(self._supervisor.measured()))})
 
     @typed
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One deployment."""
         managed = self._supervisor.managed(request.match_info["name"])
-        return web.json_response({"deployment": encode(managed.deployment())})
+        return web.json_response({"deployment": encode(managed.deployment(measured=True))})
 
     @typed
     async def deploy(self, request: web.Request) -> web.StreamResponse:
@@ -263,7 +263,7 @@ class Admin:
 
 def _outcome(managed: Managed, closing: bool) -> dict[str, Any]:
     if managed.state == "ready":
-        return {"deployment": encode(managed.deployment())}
+        return {"deployment": encode(managed.deployment(measured=True))}
     if managed.state == "failed":
         return error_to_json(managed.failure())
     why = "the daemon stops; it comes back with the next" if closing else "it was stopped meanwhile"

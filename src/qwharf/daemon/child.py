@@ -1,8 +1,8 @@
 """One engine as a child process: started, listened to, stopped, and never left behind.
 
 That a child does not outlive the daemon, even one that is killed, rests on two things: on Linux
-the kernel kills it then (``PR_SET_PDEATHSIG``); everywhere its stdin is a pipe that the daemon
-holds open, whose end tells an engine that it is alone (qwharf's own engines obey that).
+the kernel kills it then (:mod:`qwharf.daemon.leash`); everywhere its stdin is a pipe that the
+daemon holds open, whose end tells an engine that it is alone (qwharf's own engines obey that).
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 
@@ -28,6 +30,7 @@ STOP_SECONDS = 8.0
 PIPE_SECONDS = 2.0
 """For the last words of a dead engine, should somebody else hold its pipe open."""
 READ_BYTES = 65536
+LEASH = Path(__file__).with_name("leash.py")
 SECRETS = frozenset(
     {"QWHARF_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN"}
 )
@@ -54,19 +57,21 @@ class Child:
             EngineError: the program cannot be run.
         """
         log.begin(f"--- qwharf: starting {' '.join(launch.argv)}")
+        program = launch.argv[0]
         try:
+            if shutil.which(program) is None:
+                raise FileNotFoundError(2, "not found, or not to be run")
             process = await asyncio.create_subprocess_exec(
-                *launch.argv,
+                *_on_a_leash(launch.argv),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 env=_environment(launch),
                 start_new_session=True,  # Ctrl-C in a terminal is for the daemon
-                preexec_fn=_dying_with(os.getpid()),
             )
         except OSError as e:
             raise EngineError(
-                launch.argv[0], found=e.strerror or str(e), expected="a program that can be run"
+                program, found=e.strerror or str(e), expected="a program that can be run"
             ) from e
         return cls(process, log, launch)
 
@@ -127,23 +132,29 @@ class Child:
     def signs_of_life(self) -> tuple[float, float]:
         """Two numbers that grow: with its work (output, memory, reading), and with CPU time."""
         work, cpu = float(self._log.received_bytes), 0.0
-        with contextlib.suppress(psutil.Error, OSError):
-            process = psutil.Process(self.pid)
-            times = process.cpu_times()
-            cpu = times.user + times.system
-            work += process.memory_info().rss
-            if hasattr(process, "io_counters"):
-                work += process.io_counters().read_chars
+        for process in self._family():
+            with contextlib.suppress(psutil.Error, OSError):
+                times = process.cpu_times()
+                cpu += times.user + times.system
+                work += process.memory_info().rss
+                if hasattr(process, "io_counters"):
+                    work += process.io_counters().read_chars
         return work, cpu
+
+    def _family(self) -> list[psutil.Process]:
+        """It and its own children; looks at all processes, so not for every request."""
+        try:
+            process = psutil.Process(self.pid)
+            return [process, *process.children(recursive=True)]
+        except (psutil.Error, OSError):
+            return []
 
     def listens_on(self, port: int) -> bool | None:
         """Whether this child is who listens on ``port``; ``None``: the system does not tell."""
         try:
-            family = [psutil.Process(self.pid)]
-            family += family[0].children(recursive=True)
             return any(
                 c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port
-                for process in family
+                for process in self._family()
                 for c in process.net_connections("tcp")
             )
         except (psutil.AccessDenied, NotImplementedError):
@@ -156,11 +167,7 @@ class Child:
         if self._exited.done():
             return None
         try:
-            process = psutil.Process(self.pid)
-            return int(
-                process.memory_info().rss
-                + sum(c.memory_info().rss for c in process.children(recursive=True))
-            )
+            return sum(int(p.memory_info().rss) for p in self._family()) or None
         except (psutil.Error, OSError):
             return None
 
@@ -206,18 +213,8 @@ def kill_orphan(pid: int, started_at: float) -> bool:
     return True
 
 
-def _dying_with(parent: int) -> Callable[[], None] | None:
-    """What the child does before it becomes the engine; Linux only."""
+def _on_a_leash(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """The command with what makes the kernel kill it when we die, where the kernel can."""
     if sys.platform != "linux":
-        return None
-    import ctypes
-
-    prctl = ctypes.CDLL(None).prctl  # found here: the fork should do as little as possible
-    set_pdeathsig, kill = 1, int(signal.SIGKILL)
-
-    def arrange() -> None:
-        prctl(set_pdeathsig, kill, 0, 0, 0)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
-
-    return arrange
+        return argv
+    return (sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *argv)

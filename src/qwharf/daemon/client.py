@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 60.0
 """For an ordinary answer."""
 WORK_SECONDS = 120.0
 """For one that waits for a file to be checked, or for an engine to end."""

@@ -22,8 +22,9 @@ from qwharf.settings import Settings
 
 PATIENCE_SECONDS = 60.0
 """For a daemon to say that it listens; it takes half a second on an idle machine."""
+LOG = "daemon.log"
 START_LOG = "daemon-start.log"
-"""Beside the daemon's own log: what a daemon says that dies before it can keep one."""
+"""Beside it: what a daemon says that dies before it can keep one."""
 
 
 def ensure_running(settings: Settings) -> runfile.Running:
@@ -92,7 +93,7 @@ def _await_other(settings: Settings) -> runfile.Running | None:
             raise DaemonError(
                 "daemon",
                 found=f"one that neither listens nor ends, for {PATIENCE_SECONDS:.0f} seconds",
-                hint=f"see {settings.log_dir / 'daemon.log'}",
+                hint=f"see {settings.log_dir / LOG}",
             )
         time.sleep(0.05)
     return None
@@ -116,24 +117,19 @@ def _spawn(settings: Settings) -> runfile.Running:
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     with process.stdout as pipe:
         line = _first_line(pipe, PATIENCE_SECONDS)
-    if line is None:
-        raise DaemonError(
-            "daemon",
-            found=f"process {process.pid} says nothing for {PATIENCE_SECONDS:.0f} seconds",
-            hint=f"see {start_log} and {settings.log_dir / 'daemon.log'}",
-        )
-    try:
-        told = json.loads(line)
-    except ValueError:
-        told = None
-    if isinstance(told, dict) and "ready" in told:
+    told = _parsed(line)
+    if line is None or "ready" in told:
         process.returncode = 0  # it outlives us: no warning that we leave it behind
-        running = runfile.read(settings)
+        running = runfile.find(settings)
         if running is not None:
             return running
-        told = None
-    if isinstance(told, dict):
-        process.wait()
+        raise DaemonError(
+            "daemon",
+            found=f"process {process.pid} does not listen",
+            hint=f"see {start_log} and {settings.log_dir / LOG}",
+        )
+    process.wait()
+    if told:
         raise error_from_json(told)
     words = _last_words(start_log)
     raise DaemonError(
@@ -158,6 +154,14 @@ def _first_line(pipe: BinaryIO | Any, seconds: float) -> bytes | None:
             break
         data += piece
     return data.split(b"\n")[0]
+
+
+def _parsed(line: bytes | None) -> dict[str, Any]:
+    try:
+        told = json.loads(line or b"{}")
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _environment(settings: Settings) -> dict[str, str]:

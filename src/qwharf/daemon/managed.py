@@ -76,8 +76,8 @@ class Managed:
         """The deployment's name."""
         return self.row.spec.name
 
-    def deployment(self) -> Deployment:
-        """As it is now."""
+    def deployment(self, *, measured: bool = False) -> Deployment:
+        """As it is now; ``measured``: with the memory that it holds, which takes a moment."""
         child, ready = self._child, self.state == "ready"
         alive = child is not None and child.exit_code is None
         return Deployment(
@@ -91,7 +91,7 @@ class Managed:
             ready_at=self._ready_at if ready else None,
             restarts=self._restarts,
             memory_bytes=self._applied.total_bytes if self._applied else None,
-            rss_bytes=child.rss_bytes() if child else None,
+            rss_bytes=child.rss_bytes() if child and measured else None,
             detail=self.detail,
             verified=self.row.verified,
         )

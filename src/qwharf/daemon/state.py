@@ -118,8 +118,6 @@ class State:
 
     def _prepare(self) -> None:
         try:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
             version, application = self._pragma("user_version"), self._pragma("application_id")
             tables = self._one("SELECT count(*) FROM sqlite_master")
             if (version or tables) and application != APPLICATION_ID:
@@ -133,6 +131,8 @@ class State:
             found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise self._unusable(f"a damaged database ({found})", "a sound one")
+            self._db.execute("PRAGMA journal_mode=WAL")  # here: the first to write to the file
+            self._db.execute("PRAGMA synchronous=NORMAL")
             if version == 0:
                 self._create()
         except sqlite3.OperationalError as e:

@@ -65,8 +65,12 @@ class Supervisor:
     # ---------------------------------------------------------------------------- what is seen
 
     def all(self) -> Sequence[Deployment]:
-        """Every deployment, in the order of their making."""
+        """Every deployment, in the order of their making; asked for every request."""
         return [m.deployment() for m in self._managed.values()]
+
+    def measured(self) -> Sequence[Deployment]:
+        """The same, with the memory that they hold now."""
+        return [m.deployment(measured=True) for m in self._managed.values()]
 
     def managed(self, name: str) -> Managed:
         """One of them.

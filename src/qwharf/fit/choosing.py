@@ -68,9 +68,11 @@ def _on_the_gpu(
     """All on the GPU if four bits allow it; else as much as goes, where that is still fast."""
     if not site.gpus:
         return None
-    for context in contexts:
+    for least in _least(contexts):
         for format in faithful:
-            placed = replace(site, format=format).place("gpu", context)
+            at = replace(site, format=format)
+            tries = (at.place("gpu", c) for c in contexts if c >= least)
+            placed = next((p for p in tries if p is not None), None)
             if placed is not None:
                 why = "the most faithful format that fits on the GPU whole"
                 return Choice(format, placed, why)
@@ -86,27 +88,25 @@ def _on_the_gpu(
 def _comfortable(
     site: Site, faithful: tuple[Format, ...], usual: Format, contexts: tuple[int, ...]
 ) -> Choice | None:
-    """In half of the machine's memory: the most context that four bits allow, then more bits.
+    """In half of the machine's memory: the most bits that leave a fair context, then the context.
 
-    On a processor each token reads all active weights, so more bits are taken only as long as
-    that stays bearable.
+    On a processor each token reads all active weights, so more than four bits are taken only as
+    long as that stays bearable.
     """
-    for context in contexts:
-        placed = _in_comfort(site, usual, context)
-        if placed is None:
-            continue
+    for least in _least(contexts):
         for format in faithful:
-            better = _in_comfort(site, format, context)
-            if better is None:
+            tries = (_in_comfort(site, format, c) for c in contexts if c >= least)
+            placed = next((p for p in tries if p is not None), None)
+            if placed is None:
                 continue
-            at = replace(site, format=format)
-            if format == usual or not is_slow(at, better):
-                return Choice(
-                    format,
-                    better,
-                    _why_comfort(site, faithful, format, context),
-                )
+            if format == usual or not is_slow(replace(site, format=format), placed):
+                return Choice(format, placed, _why_comfort(site, faithful, format, least))
     return None
+
+
+def _least(contexts: tuple[int, ...]) -> tuple[int, ...]:
+    """The least context to hold out for before bits are given up: the second best, then less."""
+    return contexts[1:] or contexts
 
 
 def _in_comfort(site: Site, format: Format, context: int) -> Placed | None:

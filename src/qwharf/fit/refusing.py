@@ -76,13 +76,15 @@ def _check_format(search: Search, model: Model) -> None:
         return
     wanted = search.wishes.format
     if wanted is None:
-        have = ", ".join(map(str, formats_of(model))) or "no weights"
-        why = sites[0].refusal or "no format that it runs"
+        container = next(iter(sorted(platforms[0].containers)))
+        offered = [f for f in formats_of(model) if f.container == container]
+        tried = [replace(sites[0], format=f) for f in offered] or sites
         raise FormatUnavailable(
             model.name,
-            found=have,
-            expected=f"what {' or '.join(p.name for p in platforms)} can run: {why}",
-            hint=f"`qwharf show {model.name}` lists what can be had",
+            found=f"nothing of it that {platforms[0].name} can run on {search.hardware.source}: "
+            + (tried[0].refusal or f"no {container} weights"),
+            expected=f"{container} weights and hardware for them",
+            hint=f"leave --platform out, or see `qwharf show {model.name}` for what can be had",
         )
     if origin(model, wanted) is None:
         every = formats_of(model)

@@ -173,15 +173,13 @@ def refusal(
     info = PLATFORMS[platform]
     if info.systems is not None and system not in info.systems:
         return f"{platform} runs on {' and '.join(sorted(info.systems))} only"
+    if "cpu" not in info.devices and (gpu is None or gpu.vendor not in info.devices):
+        return f"{platform} needs {'Apple silicon' if platform == 'mlx' else 'an NVIDIA GPU'}"
     if format.container not in info.containers:
         return f"{platform} runs {' and '.join(sorted(info.containers))} weights"
     if format.container == "mlx" and (gpu is None or gpu.vendor != "apple"):
         return "MLX weights need Apple silicon"
-    if "cpu" in info.devices:
-        return None
-    if gpu is None or gpu.vendor not in info.devices:
-        return f"{platform} needs {'Apple silicon' if platform == 'mlx' else 'an NVIDIA GPU'}"
-    if platform == "mlx":
+    if gpu is None or "cpu" in info.devices or platform == "mlx":
         return None
     need = NEEDS.get((platform, format.quantization))
     if need is None:

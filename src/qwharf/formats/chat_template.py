@@ -61,7 +61,7 @@ def render(
 
     Raises:
         InvalidFile: the template is malformed, fails, refuses the conversation, or does more work
-            than a budget of two million steps allows.
+            than a budget of a million steps allows.
     """
     from qwharf.formats.budget import budget
 

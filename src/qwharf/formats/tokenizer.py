@@ -147,6 +147,8 @@ def _from_gguf(path: Path) -> Backend:
     added = {i for i, t in enumerate(types) if t in (CONTROL, USER_DEFINED)}
     # The added tokens are in the vocabulary too, so that they keep their ids; no merge makes them.
     vocabulary = {t: i for i, t in enumerate(tokens)}
+    if len(vocabulary) != len(tokens):
+        raise InvalidFile(str(path), found="a token twice", expected="distinct tokens")
     with _refused(path):
         model = models.BPE(vocab=vocabulary, merges=[(a, b) for a, _, b in merges])
         backend = Backend(model)

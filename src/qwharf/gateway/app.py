@@ -17,13 +17,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from qwharf import __version__
-from qwharf.errors import QwharfError
 from qwharf.gateway import errors, llama_server, openai, proxy, router, trace
 from qwharf.gateway.body import MAX_BODY_BYTES, read_object, to_bytes
 from qwharf.gateway.engine_client import Call, EngineClient
 from qwharf.gateway.errors import ApiError
 from qwharf.gateway.fields import Fields, JsonObject
 from qwharf.gateway.guard import Guard, cors_headers, preflight
+from qwharf.gateway.llama_server import Wire
 from qwharf.gateway.presence import ClientGone, Presence
 from qwharf.gateway.upstream import Deployments
 from qwharf.types import Deployment, DeploymentSpec
@@ -37,8 +37,8 @@ MAX_IGNORED_SHOWN = 10
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _FIELD_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
-Dialect = Callable[[Fields, DeploymentSpec], tuple[str, list[JsonObject]]]
-"""Fields of a request to the engine's path, and a body for each choice."""
+Dialect = Callable[[Fields, DeploymentSpec], Wire]
+"""Fields of a request to what the engine is sent."""
 
 
 def build(deployments: Deployments, *, api_key: str | None) -> web.Application:
@@ -84,10 +84,6 @@ async def _answer(guard: Guard, request: web.Request, handler: Handler) -> web.S
     mine = trace.begin(given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
     try:
         return preflight(request) or await _guarded(guard, request, handler)
-    except ApiError as e:
-        return e.response()
-    except QwharfError as e:
-        return errors.of(e).response()
     except web.HTTPException as e:
         if e.status < 400:
             raise
@@ -95,14 +91,8 @@ async def _answer(guard: Guard, request: web.Request, handler: Handler) -> web.S
     except (ClientGone, ConnectionError):
         mine.outcome = "client gone"
         return web.Response(status=CLIENT_GONE_STATUS)
-    except Exception:
-        logger.exception("request %s failed", mine.id)
-        return ApiError(
-            500,
-            f"Something went wrong in qwharf; its log has the details under {mine.id}.",
-            type=errors.SERVER,
-            code="internal_error",
-        ).response()
+    except Exception as e:
+        return errors.any_of(e, mine.id).response()
 
 
 async def _guarded(guard: Guard, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -188,26 +178,30 @@ class _Gateway:
             fields = Fields(await read_object(request))
             deployment = router.find(fields.get("model"), self._deployments.all())
             trace.current().deployment = name = deployment.spec.name
-            path, bodies = dialect(fields, deployment.spec)
-            calls = [
-                Call(name=name, path=path, body=to_bytes(b), stream="stream" in b) for b in bodies
-            ]
-            order = proxy.Order(calls=calls, headers=_ignored(fields.unread()))
+            wire = dialect(fields, deployment.spec)
+            order = proxy.Order(
+                calls=[
+                    Call(name=name, path=wire.path, body=to_bytes(b), stream="stream" in b)
+                    for b in wire.bodies
+                ],
+                per_prompt=wire.per_prompt,
+                stream=wire.stream,
+                include_usage=wire.include_usage,
+                headers=_ignored(fields.unread()),
+            )
             return await proxy.forward(request, self._client, order)
 
 
-def _chat(fields: Fields, spec: DeploymentSpec) -> tuple[str, list[JsonObject]]:
-    return llama_server.CHAT_PATH, llama_server.chat(openai.chat(fields, spec), spec.name)
+def _chat(fields: Fields, spec: DeploymentSpec) -> Wire:
+    return llama_server.chat(openai.chat(fields, spec), spec.name)
 
 
-def _completion(fields: Fields, spec: DeploymentSpec) -> tuple[str, list[JsonObject]]:
-    request = openai.completion(fields, spec)
-    return llama_server.COMPLETION_PATH, llama_server.completion(request, spec.name)
+def _completion(fields: Fields, spec: DeploymentSpec) -> Wire:
+    return llama_server.completion(openai.completion(fields, spec), spec.name)
 
 
-def _embedding(fields: Fields, spec: DeploymentSpec) -> tuple[str, list[JsonObject]]:
-    request = openai.embedding(fields, spec)
-    return llama_server.EMBEDDING_PATH, llama_server.embedding(request, spec.name)
+def _embedding(fields: Fields, spec: DeploymentSpec) -> Wire:
+    return llama_server.embedding(openai.embedding(fields, spec), spec.name)
 
 
 def _ignored(names: list[str]) -> dict[str, str]:

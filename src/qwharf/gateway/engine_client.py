@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 
 from qwharf.gateway.errors import ENGINE, INVALID, ApiError
-from qwharf.gateway.events import MAX_EVENT_BYTES, EventCutter, is_complete
+from qwharf.gateway.events import MAX_EVENT_BYTES, NULL_EVENT, EventCutter, is_complete
 from qwharf.gateway.upstream import Deployments, Upstream
 
 CONNECT_SECONDS = 5.0
@@ -35,6 +35,7 @@ class Call:
     path: str
     body: bytes
     stream: bool
+    """Whether the engine is asked to stream; what the client gets is another matter."""
 
 
 class EngineAnswer:
@@ -64,6 +65,8 @@ class EngineAnswer:
         latest = b""
         while piece := await self._piece():
             whole = cutter.feed(piece)
+            if NULL_EVENT in whole:
+                whole = whole.replace(NULL_EVENT, b"")
             if whole:
                 latest = whole
                 yield whole

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 
 from aiohttp import web
 
 from qwharf.errors import Conflict, EngineError, QwharfError, UnknownDeployment, UsageError
+
+logger = logging.getLogger("qwharf.gateway")
 
 UPSTREAM_HEADER = "x-qwharf-upstream"
 """Set to ``error`` where the engine, not the gateway, is the cause."""
@@ -101,6 +104,21 @@ def of(error: QwharfError) -> ApiError:
         code=error.code,
         upstream=upstream,
         headers={"Retry-After": "1"} if status == 503 else None,
+    )
+
+
+def any_of(error: Exception, request_id: str) -> ApiError:
+    """What a client is told of any failure; what nobody foresaw goes to the log in full."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, QwharfError):
+        return of(error)
+    logger.error("request %s failed", request_id, exc_info=error)
+    return ApiError(
+        500,
+        f"Something went wrong in qwharf; its log has the details under {request_id}.",
+        type=SERVER,
+        code="internal_error",
     )
 
 

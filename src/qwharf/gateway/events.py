@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 MAX_EVENT_BYTES = 16 * 2**20
 DONE = b"data: [DONE]\n\n"
 ERROR_EVENT = b'data: {"error"'
+NULL_EVENT = b"data: null\n\n"
+"""Sent by llama.cpp's server where a token gave no text; strict clients fail on it."""
 _ENDS = (b"\n\n", b"\r\n\r\n")
 _OVERLAP = max(map(len, _ENDS)) - 1
 
@@ -38,6 +42,13 @@ class EventCutter:
 def _end(data: bytearray, end: bytes, start: int) -> int:
     at = data.rfind(end, start)
     return 0 if at < 0 else at + len(end)
+
+
+def data_of(events: bytes) -> Iterator[bytes]:
+    """The data of each of some whole events; comments are passed over."""
+    for event in events.replace(b"\r\n", b"\n").split(b"\n\n"):
+        if event.startswith(b"data:"):
+            yield event[5:].strip()
 
 
 def is_complete(latest: bytes) -> bool:

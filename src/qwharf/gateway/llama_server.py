@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from qwharf.gateway.fields import JsonObject
@@ -14,9 +16,24 @@ SEEDS = 2**32 - 1
 """The engine takes -1, as 32 bits, for "random": no client's seed shall become that."""
 
 
-def chat(request: ChatRequest, model: str) -> list[JsonObject]:
-    """The bodies for ``CHAT_PATH``."""
-    body = _common(request.generation, model)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """What the engine is sent: a body for each choice, and what becomes of the replies."""
+
+    path: str
+    bodies: Sequence[JsonObject]
+    per_prompt: int = 1
+    """Choices of one prompt, which stand side by side."""
+    stream: bool = False
+    """Whether the client wants a stream."""
+    include_usage: bool = False
+
+
+def chat(request: ChatRequest, model: str) -> Wire:
+    """For ``CHAT_PATH``."""
+    g = request.generation
+    # The engine cannot stream the two together.
+    body = _common(g, model, streams=not (request.tools and request.top_logprobs is not None))
     body["messages"] = list(request.messages)
     variables = dict(request.template_variables)
     if request.thinking is not None:
@@ -38,24 +55,42 @@ def chat(request: ChatRequest, model: str) -> list[JsonObject]:
         body["logprobs"] = True
         # With 0 the engine gives no probabilities at all; OpenAI means: of the chosen token only.
         body["top_logprobs"] = max(1, request.top_logprobs)
-    return _choices(body, request.generation)
+    return _wire(CHAT_PATH, _choices(body, g), g)
 
 
-def completion(request: CompletionRequest, model: str) -> list[JsonObject]:
-    """The bodies for ``COMPLETION_PATH``."""
-    body = _common(request.generation, model)
-    body["prompt"] = request.prompt
+def completion(request: CompletionRequest, model: str) -> Wire:
+    """For ``COMPLETION_PATH``."""
+    g = request.generation
+    body = _common(g, model, streams=True)
     if request.top_logprobs is not None:
         body["n_probs"] = max(1, request.top_logprobs)
-    return _choices(body, request.generation)
+    bodies = [b for p in request.prompts for b in _choices(body | {"prompt": p}, g)]
+    return _wire(COMPLETION_PATH, bodies, g)
 
 
-def embedding(request: EmbeddingRequest, model: str) -> list[JsonObject]:
-    """The body for ``EMBEDDING_PATH``."""
-    return [{"model": model, "input": request.input, "encoding_format": request.encoding_format}]
+def embedding(request: EmbeddingRequest, model: str) -> Wire:
+    """For ``EMBEDDING_PATH``."""
+    body = {
+        "model": model,
+        "input": request.input,
+        "encoding_format": request.encoding_format,
+    }
+    return Wire(path=EMBEDDING_PATH, bodies=[body])
 
 
-def _common(g: Generation, model: str) -> JsonObject:
+def _wire(path: str, bodies: Sequence[JsonObject], g: Generation) -> Wire:
+    return Wire(
+        path=path,
+        bodies=bodies,
+        per_prompt=g.n,
+        stream=g.stream,
+        include_usage=g.include_usage,
+    )
+
+
+def _common(g: Generation, model: str, *, streams: bool) -> JsonObject:
+    streams = streams or g.stream
+    usage = g.include_usage or not g.stream
     body: dict[str, Any] = {
         "model": model,
         "temperature": g.temperature,
@@ -69,8 +104,10 @@ def _common(g: Generation, model: str) -> JsonObject:
         "seed": None if g.seed is None else g.seed % SEEDS,
         "stop": list(g.stop) or None,
         "logit_bias": [[token, bias] for token, bias in g.logit_bias.items()] or None,
-        "stream": g.stream or None,
-        "stream_options": {"include_usage": True} if g.stream and g.include_usage else None,
+        "ignore_eos": g.ignore_eos or None,
+        "cache_prompt": None if g.cache_prompt else False,
+        "stream": streams or None,
+        "stream_options": {"include_usage": True} if streams and usage else None,
     }
     return {name: value for name, value in body.items() if value is not None}
 

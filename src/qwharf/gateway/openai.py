@@ -33,6 +33,7 @@ WITHOUT_EFFECT = frozenset(
 )
 """OpenAI's own, about accounts, caching and style."""
 MAX_INPUTS = 2048
+MAX_CHOICES = 128
 
 
 def chat(fields: Fields, spec: DeploymentSpec) -> ChatRequest:
@@ -117,15 +118,18 @@ def completion(fields: Fields, spec: DeploymentSpec) -> CompletionRequest:
     fields.integer("best_of", 1, 1)
     mode: Mode = "thinking" if spec.thinking == "thinking" else "non-thinking"
     request = CompletionRequest(
-        prompt=_inputs(fields, "prompt", spec),
+        prompts=_prompts(_inputs(fields, "prompt", spec)),
         generation=generation(fields, spec, mode),
         top_logprobs=fields.integer("logprobs", 0, MAX_TOP_LOGPROBS),
     )
-    several = isinstance(request.prompt, list) and not isinstance(request.prompt[0], int)
-    if request.generation.n > 1 and several:
-        raise bad("n", "`n` above 1 needs a single `prompt`.", "unsupported_combination")
+    if len(request.prompts) * request.generation.n > MAX_CHOICES:
+        raise bad("prompt", f"At most {MAX_CHOICES} prompts times `n` are taken at once.")
     fields.skip(WITHOUT_EFFECT)
     return request
+
+
+def _prompts(found: str | Sequence[Any]) -> Sequence[str | Sequence[int]]:
+    return [found] if isinstance(found, str) or isinstance(found[0], int) else found
 
 
 def embedding(fields: Fields, spec: DeploymentSpec) -> EmbeddingRequest:

@@ -44,6 +44,8 @@ def generation(fields: Fields, spec: DeploymentSpec, mode: Mode) -> Generation:
         seed=fields.integer("seed", -(2**63), 2**63 - 1),
         n=fields.integer("n", 1, MAX_N) or 1,
         logit_bias=_logit_bias(fields, spec),
+        ignore_eos=fields.boolean("ignore_eos") or False,
+        cache_prompt=fields.boolean("cache_prompt") is not False,
         stream=stream,
         include_usage=stream and bool(options.boolean("include_usage")),
     )

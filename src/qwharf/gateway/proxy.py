@@ -7,18 +7,21 @@ whole events, so that a break never leaves half of one, and unparsed, unless it 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from aiohttp import web
 
-from qwharf.errors import QwharfError
 from qwharf.gateway import choices, errors, trace
+from qwharf.gateway.assembly import Assembly
 from qwharf.gateway.engine_client import Call, EngineClient, nonsense
-from qwharf.gateway.errors import ApiError
+from qwharf.gateway.fields import JsonObject
 
 logger = logging.getLogger("qwharf.gateway")
+T = TypeVar("T")
 
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -32,6 +35,10 @@ class Order:
     """What a client is to get: the answers to ``calls``, one choice each."""
 
     calls: Sequence[Call]
+    per_prompt: int
+    """Choices of one prompt."""
+    stream: bool
+    include_usage: bool
     headers: Mapping[str, str]
     """For the client's answer."""
 
@@ -42,47 +49,58 @@ async def forward(request: web.Request, client: EngineClient, order: Order) -> w
     Raises:
         ApiError, QwharfError: nothing was sent yet; the engine refused, failed or cannot be had.
     """
-    if order.calls[0].stream:
+    if order.stream:
         out = _Stream(request, order.headers)
         try:
-            await (_one if len(order.calls) == 1 else _several)(client, order.calls, out)
-        except (ApiError, QwharfError) as e:
+            await (_one if len(order.calls) == 1 else _several)(client, order, out)
+        except ConnectionError:
+            raise  # the client's
+        except Exception as e:
             await out.fail(e)
         return await out.end()
-    bodies = await _together([_whole(client, c) for c in order.calls])
-    body = bodies[0] if len(bodies) == 1 else choices.merged(bodies)
-    return web.Response(body=body, headers=order.headers, content_type="application/json")
+    replies = await _together([_whole(client, c) for c in order.calls])
+    body = replies[0] if len(replies) == 1 else choices.merged(replies, order.per_prompt)
+    raw = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return web.Response(body=raw, headers=order.headers, content_type="application/json")
 
 
-async def _whole(client: EngineClient, call: Call) -> bytes:
+async def _whole(client: EngineClient, call: Call) -> JsonObject:
     async with client.ask(call) as answer:
-        body = await answer.whole()
-    if not (body.startswith(b"{") and body.rstrip().endswith(b"}")):
-        raise nonsense("no JSON object")
-    return body
+        if call.stream:
+            assembly = Assembly()
+            async for events in answer.events():
+                assembly.feed(events)
+            return assembly.result()
+        try:
+            found = json.loads(await answer.whole())
+        except ValueError as e:
+            raise nonsense("what is no JSON") from e
+        if not isinstance(found, dict):
+            raise nonsense("no JSON object")
+        return found
 
 
-async def _one(client: EngineClient, calls: Sequence[Call], out: _Stream) -> None:
-    async with client.ask(calls[0]) as answer:
+async def _one(client: EngineClient, order: Order, out: _Stream) -> None:
+    async with client.ask(order.calls[0]) as answer:
         await out.begin()
         async for events in answer.events():
             await out.write(events)
 
 
-async def _several(client: EngineClient, calls: Sequence[Call], out: _Stream) -> None:
-    merger = choices.Merger()
+async def _several(client: EngineClient, order: Order, out: _Stream) -> None:
+    merger = choices.Merger(order.per_prompt)
 
-    async def follow(index: int, call: Call) -> bytes:
+    async def follow(index: int, call: Call) -> None:
         async with client.ask(call) as answer:
             async for events in answer.events():
-                await out.write(merger.feed(index, events))
-        return b""
+                if made := merger.feed(index, events):
+                    await out.write(made)
 
-    await _together([follow(i, c) for i, c in enumerate(calls)])
-    await out.write(merger.end())
+    await _together([follow(i, c) for i, c in enumerate(order.calls)])
+    await out.write(merger.end(order.include_usage))
 
 
-async def _together(work: Sequence[Awaitable[bytes]]) -> list[bytes]:
+async def _together(work: Sequence[Awaitable[T]]) -> list[T]:
     """All results, or the first failure, and then none of the rest is left running."""
     if len(work) == 1:
         return [await work[0]]
@@ -112,11 +130,11 @@ class _Stream:
         await self.begin()
         await self._response.write(events)
 
-    async def fail(self, error: ApiError | QwharfError) -> None:
+    async def fail(self, error: Exception) -> None:
         """Tell of an error: within the stream if it has begun, otherwise it is raised again."""
         if not self._response.prepared:
             raise error
-        told = error if isinstance(error, ApiError) else errors.of(error)
+        told = errors.any_of(error, trace.current().id)
         logger.warning("%s: %s", trace.current().id, told.message)
         trace.current().outcome = "broken"
         await self._response.write(told.event())

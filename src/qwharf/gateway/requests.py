@@ -28,6 +28,10 @@ class Generation:
     n: int = 1
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     """Token id to bias."""
+    ignore_eos: bool = False
+    """Go on after the end token: for measuring speed."""
+    cache_prompt: bool = True
+    """Use what the engine still has of an earlier prompt."""
     stream: bool = False
     include_usage: bool = False
 
@@ -54,9 +58,9 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest:
-    """A text to be continued, without a chat template."""
+    """Texts to be continued, without a chat template."""
 
-    prompt: str | Sequence[Any]
+    prompts: Sequence[str | Sequence[int]]
     generation: Generation
     top_logprobs: int | None = None
 

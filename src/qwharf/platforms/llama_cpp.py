@@ -1,7 +1,8 @@
 """The embedded platform: llama.cpp, from the ``xllamacpp`` wheel, in a child process.
 
-What it is told is in :func:`arguments`; what it answers, in its log, is read by
-:mod:`qwharf.platforms.llama_log`. Nothing here imports the engine.
+What may be asked of it is in :mod:`qwharf.platforms.llama_check`; what it is told, in
+:func:`arguments`; what its log says is read by :mod:`qwharf.platforms.llama_log`. Only the child,
+:mod:`qwharf.platforms.llama_server`, imports the engine.
 """
 
 from __future__ import annotations
@@ -13,31 +14,16 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from qwharf.errors import FormatUnavailable, InvalidFile, UsageError
-from qwharf.formats.gguf_reader import GgufTensor
+from qwharf.errors import FormatUnavailable
 from qwharf.formats.names import FORMATS
-from qwharf.platforms import llama_log
+from qwharf.platforms import llama_check, llama_log
 from qwharf.platforms.base import Applied, Availability
-from qwharf.types import Architecture, DeploymentSpec, Format, Launch
+from qwharf.platforms.llama_yarn import trained_context, yarn_factor
+from qwharf.types import DeploymentSpec, Format, Launch
 
 PACKAGE = "xllamacpp"
 CHILD = "qwharf.platforms.llama_server"
 HOST = "127.0.0.1"
-KV_CACHE_TYPES = ("f16", "bf16", "q8_0", "q4_0")
-MAX_PARALLEL = 256
-"""Llama.cpp's own limit of sequences."""
-MAX_THREADS = 512
-"""ggml's own limit."""
-PAD_TOKENS = 256
-"""A slot's context is a multiple of this."""
-KV_BLOCK = 32
-"""Numbers of one head that share a scale in a quantised cache."""
-
-QWEN3_POSITIONS, QWEN3_TRAINED = 40_960, 32_768
-"""The hybrid models' files promise 40,960 tokens: the 32,768 they were trained on and room for an
-answer. YaRN is reckoned from the latter."""
-YARN_FACTORS = (2, 4)
-"""Powers of two, so that the engine's own reckoning of the context is exact."""
 
 
 class LlamaCpp:
@@ -86,9 +72,9 @@ class LlamaCpp:
                 expected="the engine of this platform",
                 hint=here.hint,
             )
-        check_format(spec)
-        check_parameters(spec)
-        check_file(spec)
+        llama_check.check_format(spec)
+        llama_check.check_parameters(spec)
+        llama_check.check_file(spec)
 
     def launch(self, spec: DeploymentSpec, port: int) -> Launch:
         """The child's command."""
@@ -137,7 +123,7 @@ def _has_openmp() -> bool:
 
 def arguments(spec: DeploymentSpec, port: int) -> list[str]:
     """The options of llama.cpp's server for ``spec``."""
-    each = -(-spec.context_tokens // PAD_TOKENS) * PAD_TOKENS
+    each = -(-spec.context_tokens // llama_check.PAD_TOKENS) * llama_check.PAD_TOKENS
     argv = [
         *("--model", str(spec.artifact_path)),
         *("--alias", spec.name),
@@ -158,148 +144,3 @@ def arguments(spec: DeploymentSpec, port: int) -> list[str]:
         argv += ["--rope-scaling", "yarn", "--rope-scale", str(factor)]
         argv += ["--yarn-orig-ctx", str(trained_context(spec.architecture))]
     return [*argv, "--load-mode", "none", "--die-with-parent"]
-
-
-def trained_context(arch: Architecture) -> int:
-    """Tokens of context that the weights were trained on, from which YaRN stretches."""
-    positions = arch.max_position_embeddings
-    return QWEN3_TRAINED if positions == QWEN3_POSITIONS else positions
-
-
-def yarn_factor(arch: Architecture, context_tokens: int) -> int | None:
-    """By how much the context must be stretched for ``context_tokens``; ``None``: not at all.
-
-    The least factor that will do, since any costs a little quality in short contexts. Files with
-    YaRN of their own keep it.
-    """
-    if arch.yarn_factor is not None or context_tokens <= arch.max_position_embeddings:
-        return None
-    trained = trained_context(arch)
-    return next((f for f in YARN_FACTORS if trained * f >= context_tokens), YARN_FACTORS[-1])
-
-
-# ---------------------------------------------------------------------------------------- check
-
-
-def check_format(spec: DeploymentSpec) -> None:
-    """Only GGUF files can be run."""
-    if spec.format.container != "gguf" or spec.format not in FORMATS:
-        raise FormatUnavailable(
-            spec.name,
-            found=str(spec.format),
-            expected="a GGUF format",
-            hint="convert it: `qwharf convert`, or try `--format gguf:q4_k_m`",
-        )
-
-
-def check_parameters(spec: DeploymentSpec) -> None:
-    """Numbers that llama.cpp would stop at, or worse."""
-    _in_range("context_tokens", spec.context_tokens, 1, 2**31 - 1 - PAD_TOKENS, "--context")
-    _in_range("parallel", spec.parallel, 1, MAX_PARALLEL, "--parallel")
-    if spec.threads is not None:
-        _in_range("threads", spec.threads, 1, MAX_THREADS, "--threads")
-    _in_range("gpu_layers", spec.gpu_layers, 0, 10_000, "--gpu-layers")
-    _in_range("cpu_moe_layers", spec.cpu_moe_layers, 0, 10_000, "--cpu-moe-layers")
-    total = (spec.context_tokens + PAD_TOKENS) * spec.parallel
-    if total >= 2**31:
-        raise UsageError(
-            "context_tokens",
-            found=f"{spec.parallel} x {spec.context_tokens:,} tokens",
-            expected="fewer than 2,147,483,648 together",
-            hint="choose a smaller --context or --parallel",
-        )
-    if spec.kv_cache_type not in KV_CACHE_TYPES:
-        raise UsageError(
-            "kv_cache_type",
-            found=spec.kv_cache_type,
-            expected=f"one of {', '.join(KV_CACHE_TYPES)} on llama.cpp",
-            hint="choose another --kv-cache",
-        )
-    head_dim = spec.architecture.head_dim
-    if spec.kv_cache_type in ("q8_0", "q4_0") and head_dim % KV_BLOCK:
-        raise UsageError(
-            "kv_cache_type",
-            found=f"{spec.kv_cache_type} with heads of {head_dim}",
-            expected=f"heads of a multiple of {KV_BLOCK} for a quantised cache",
-            hint="choose --kv-cache f16",
-        )
-    _check_context(spec)
-
-
-def _in_range(what: str, value: int, low: int, high: int, option: str) -> None:
-    if not low <= value <= high:
-        raise UsageError(
-            what,
-            found=str(value),
-            expected=f"a whole number from {low:,} to {high:,}",
-            hint=f"choose another {option}",
-        )
-
-
-def _check_context(spec: DeploymentSpec) -> None:
-    arch = spec.architecture
-    most = arch.max_position_embeddings
-    if arch.yarn_factor is None:
-        most = max(most, trained_context(arch) * YARN_FACTORS[-1])
-    elif arch.yarn_original_context_tokens is not None:
-        most = max(most, int(arch.yarn_original_context_tokens * arch.yarn_factor))
-    if spec.context_tokens > most:
-        raise UsageError(
-            "context_tokens",
-            found=f"{spec.context_tokens:,}",
-            expected=f"at most {most:,} with these weights",
-            hint=f"choose --context {most} or less",
-        )
-
-
-NORM_TYPES = frozenset({"F32"})
-MATRIX_TYPES = frozenset({
-    "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K",
-    "Q6_K", "TQ1_0", "TQ2_0", "MXFP4", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS",
-    "IQ3_S", "IQ4_NL", "IQ4_XS",
-})  # fmt: skip
-"""Other types, and norms in 16 bits, end llama.cpp's process (seen by trial)."""
-
-
-def _check_types(tensors: Iterable[GgufTensor]) -> None:
-    for tensor in tensors:
-        allowed = NORM_TYPES if len(tensor.shape) == 1 else MATRIX_TYPES
-        if tensor.type.name not in allowed:
-            raise InvalidFile(
-                str(tensor.path),
-                found=f"{tensor.name} as {tensor.type.name}",
-                expected="F32" if allowed is NORM_TYPES else "a floating or quantised type",
-                hint="convert the checkpoint again with `qwharf convert`, or get another file",
-            )
-
-
-IDENTITY = (
-    "model_type",
-    "num_hidden_layers",
-    "hidden_size",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "vocab_size",
-    "num_experts",
-)
-"""What must be alike in a file and in the plan that was made for it."""
-
-
-def check_file(spec: DeploymentSpec) -> None:
-    """The file is whole, llama.cpp can stand it, and it is the one that was planned with."""
-    from qwharf.formats.gguf import all_tensors, read_gguf
-    from qwharf.formats.gguf_check import validate_for_engine
-
-    file = read_gguf(spec.artifact_path)
-    found = validate_for_engine(file)
-    _check_types(all_tensors(file).values())
-    for field in IDENTITY:
-        has, wants = getattr(found, field), getattr(spec.architecture, field)
-        if has != wants:
-            raise InvalidFile(
-                str(spec.artifact_path),
-                found=f"a model with {field} = {has}",
-                expected=f"{wants}, as {spec.model} has",
-                hint="name the model that the file holds",
-            )

@@ -64,6 +64,8 @@ def applied(log: Iterable[str]) -> Applied:
 
 # ------------------------------------------------------------------------------------- explain
 
+_DAEMON = "--- qwharf:"
+"""What the daemon writes between the engine's lines."""
 _ERROR = re.compile(r"^[\d.]*\.\d{3} E (?:\w{3} +)?(?P<where>[\w():~]+): (?P<what>.*)")
 """A line that the engine marks as an error: time, ``E``, module, function, text."""
 _ABORT = re.compile(r"(?P<file>[\w.-]+):(?P<line>\d+): (?P<what>GGML_ASSERT\(.*|.+)")
@@ -114,7 +116,7 @@ def explain(log: Sequence[str], exit_code: int | None) -> str:
 
 
 def _latest(log: Sequence[str]) -> list[str]:
-    lines = [line.rstrip() for line in log if line.strip()]
+    lines = [line.rstrip() for line in log if line.strip() and not line.startswith(_DAEMON)]
     starts = [i for i, line in enumerate(lines) if START in line]
     return lines[starts[-1] :] if starts else lines
 

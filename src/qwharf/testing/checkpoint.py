@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
-from qwharf.errors import InvalidFile, UsageError
+from qwharf.errors import InvalidFile, StorageError, UsageError
 from qwharf.formats.safetensors import SafetensorsWriter
 from qwharf.formats.tensors import TensorSpec, checkpoint_tensors
 from qwharf.testing.vocabulary import (
@@ -120,19 +121,34 @@ def write_synthetic_checkpoint(
         bos_token_id=tokens.added_id("<|endoftext|>"),
         eos_token_id=tokens.added_id("<|im_end|>"),
     )
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "config.json": to_json(config_json(arch, dtype)),
         "generation_config.json": to_json(generation_config_json(arch)),
         "tokenizer.json": to_json(tokenizer_json(tokens)),
         "tokenizer_config.json": to_json(tokenizer_config(tokens, template)),
     }
-    for name, text in texts.items():
-        (folder / name).write_text(text, "utf-8")
+    with _storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, "utf-8")
     specs = checkpoint_tensors(arch, lm_head=lm_head)
-    files = _write_weights(folder, specs, seed, dtype, shard_bytes, progress)
+    with _storage_errors(folder):
+        files = _write_weights(folder, specs, seed, dtype, shard_bytes, progress)
     counted = sum(s.elements for s in specs)
     return Written(folder, arch, counted, tuple(files))
+
+
+@contextmanager
+def _storage_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise StorageError(
+            str(e.filename or folder),
+            found=e.strerror or str(e),
+            expected="room and permission to write",
+            hint="free some space, or choose another folder",
+        ) from e
 
 
 def _fitted(arch: Architecture, used: int, vocab: Vocabulary, layers: int | None) -> Architecture:

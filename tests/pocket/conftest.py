@@ -1,0 +1,6 @@
+"""The training package is not installed; it lies beside the tests."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
