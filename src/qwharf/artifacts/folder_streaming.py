@@ -34,9 +34,16 @@ from qwharf.artifacts.journal import Journal
 from qwharf.artifacts.locks import FileLock
 from qwharf.artifacts.matrices import Ggml, Matrix, Plain
 from qwharf.artifacts.positioned import Files, Place, write_all, write_columns, write_rows
+from qwharf.artifacts.soundness import (
+    EXPONENT,
+    all_finite,
+    not_finite,
+    senseless,
+    sound,
+    too_large,
+)
 from qwharf.artifacts.streaming import usable_cores
 from qwharf.errors import Conflict, InvalidFile
-from qwharf.formats.ggml_types import GgmlType
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -368,9 +375,9 @@ class _Job:
             try:
                 values = chunk.piece.read(files, chunk.first, chunk.rows)
             except ValueError as e:
-                raise _senseless(unit, chunk, str(e)) from e
+                raise senseless(chunk.piece.region.path, unit.name, str(e)) from e
             if not np.isfinite(values).all():
-                raise _not_finite(unit, chunk)
+                raise not_finite(chunk.piece.region.path, unit.name)
             made = list(unit.encoder.encode(values))
             self.check_range(unit, chunk, made, values)
         arrays = iter(made)
@@ -389,10 +396,10 @@ class _Job:
     ) -> None:
         parts = [part for part, _ in unit.parts if part.along != "none"]
         for part, array in zip(parts, made, strict=True):
-            if part.dtype in _EXPONENT and not _all_finite(part.dtype, array):
-                raise _too_large(unit, chunk, part.dtype, values)
-        if isinstance(unit.encoder, GgmlEncoder) and not _sound(unit.encoder.kind, made[0]):
-            raise _too_large(unit, chunk, unit.encoder.kind.name, values)
+            if part.dtype in EXPONENT and not all_finite(part.dtype, array):
+                raise too_large(chunk.piece.region.path, unit.name, part.dtype, values)
+        if isinstance(unit.encoder, GgmlEncoder) and not sound(unit.encoder.kind, made[0]):
+            raise too_large(chunk.piece.region.path, unit.name, unit.encoder.kind.name, values)
 
 
 def _untouched(files: Files, unit: Unit, chunk: _Chunk) -> list[NDArray[Any]] | None:
@@ -402,65 +409,14 @@ def _untouched(files: Files, unit: Unit, chunk: _Chunk) -> list[NDArray[Any]] | 
         if piece.region.dtype != encoder.dtype:
             return None
         stored = files.rows(piece.region, chunk.first, chunk.rows)
-        if not _all_finite(encoder.dtype, stored):
-            raise _not_finite(unit, chunk)
+        if not all_finite(encoder.dtype, stored):
+            raise not_finite(chunk.piece.region.path, unit.name)
         return [stored]
     if isinstance(piece, Ggml) and isinstance(encoder, GgmlEncoder):
         if piece.kind.name != encoder.kind.name:
             return None
         stored = files.rows(piece.region, chunk.first, chunk.rows)
-        if not _sound(piece.kind, stored):
-            raise _not_finite(unit, chunk)
+        if not sound(piece.kind, stored):
+            raise not_finite(chunk.piece.region.path, unit.name)
         return [stored]
     return None
-
-
-def _sound(kind: GgmlType, stored: NDArray[np.uint8]) -> bool:
-    """Whether no element, and no scale of a block, is infinite or undefined."""
-    from qwharf.quantize import ggml
-
-    raw = stored.reshape(-1)
-    if kind.name in ggml.FLOATS:
-        return ggml.all_finite(kind.name, raw)
-    return ggml.library().valid(kind, raw)
-
-
-_EXPONENT: dict[str, tuple[Any, int]] = {
-    "BF16": (np.uint16, 0x7F80), "F16": (np.uint16, 0x7C00), "F32": (np.uint32, 0x7F800000),
-}  # fmt: skip
-
-
-def _all_finite(dtype: str, stored: NDArray[Any]) -> bool:
-    kind, exponent = _EXPONENT[dtype]
-    bits = np.ascontiguousarray(stored).view(kind)
-    return bits.size == 0 or int((bits & kind(exponent)).max()) != exponent
-
-
-def _not_finite(unit: Unit, chunk: _Chunk) -> InvalidFile:
-    return InvalidFile(
-        str(chunk.piece.region.path),
-        found=f"an infinite or undefined value (NaN) in the weights of {unit.name}",
-        expected="finite numbers",
-        hint="the checkpoint is damaged or its training diverged; get it again",
-        tensor=unit.name,
-    )
-
-
-def _senseless(unit: Unit, chunk: _Chunk, found: str) -> InvalidFile:
-    return InvalidFile(
-        str(chunk.piece.region.path),
-        found=f"{unit.name}: {found}",
-        expected="numbers that belong together",
-        hint="the checkpoint is damaged; get it again",
-        tensor=unit.name,
-    )
-
-
-def _too_large(unit: Unit, chunk: _Chunk, dtype: str, values: NDArray[np.float32]) -> InvalidFile:
-    return InvalidFile(
-        str(chunk.piece.region.path),
-        found=f"weights of {unit.name} up to {float(np.abs(values).max()):.3g}",
-        expected=f"weights within the range of {dtype}",
-        hint="convert to bf16, which holds any of them",
-        tensor=unit.name,
-    )

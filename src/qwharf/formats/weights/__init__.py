@@ -2,5 +2,5 @@
 
 Every ``dequantize`` gives the float32 values that the stored numbers stand for, and every
 ``quantize`` rounds to nearest. Matrices are in torch's order, [out, in]. What the tensors of a
-format are called and which of them belong together is in :mod:`qwharf.formats.weights.layouts`.
+format are called is in each file's first lines.
 """
