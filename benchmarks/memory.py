@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from typing import Any, cast
 from benchmarks.machine import header, table
 from qwharf import catalog, memory, platforms
 from qwharf.artifacts import gguf_metadata
+from qwharf.daemon.starting import free_port
 from qwharf.formats.gguf_writer import gguf_header
 from qwharf.formats.names import parse_format
 from qwharf.platforms import Applied
@@ -162,13 +162,6 @@ def engine(spec: DeploymentSpec, log: int) -> Iterator[subprocess.Popen[bytes]]:
                 child.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 child.kill()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def run(

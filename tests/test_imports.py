@@ -12,6 +12,7 @@ NOUNS = {"types", "errors"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
+    "file_locks": set(),
     "codec": {"types"},
     "settings": {"errors"},
     "formats": NOUNS,
@@ -20,12 +21,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "quantize": NOUNS | {"formats"},
     "memory": NOUNS | {"formats", "quantize"},
     "fit": NOUNS | {"memory"},
-    "artifacts": NOUNS | {"settings", "codec", "formats", "quantize"},
+    "artifacts": NOUNS | {"settings", "codec", "file_locks", "formats", "quantize"},
     "testing": NOUNS | {"formats", "catalog"},
     "platforms": NOUNS | {"settings", "formats"},
     "verify": NOUNS | {"formats"},
     "gateway": NOUNS | {"settings", "codec", "platforms"},
-    "daemon": NOUNS | {"settings", "codec", "platforms", "gateway"},
+    "daemon": NOUNS | {"settings", "codec", "file_locks", "platforms", "gateway"},
     "pipeline": NOUNS
     | {"settings", "codec", "catalog", "hardware", "fit", "formats", "artifacts", "platforms"}
     | {"daemon", "verify"},

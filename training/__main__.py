@@ -27,6 +27,10 @@ def main() -> None:
     train.add_argument("--threads", type=int, default=2)
     train.add_argument("--resume", action="store_true", help="go on from FOLDER's state")
 
+    grow = commands.add_parser("grow", help="put one layer more into the model of a state file")
+    grow.add_argument("state_file", type=Path)
+    grow.add_argument("--at", type=int, default=2, help="before which layer")
+
     score = commands.add_parser("score", help="print the score table of a checkpoint FOLDER")
     score.add_argument("folder", type=Path)
     score.add_argument("--formats", nargs="+", default=["bf16", "q8_0"])
@@ -46,6 +50,10 @@ def main() -> None:
         from training.train import train as run
 
         run(Settings(**arguments))
+    elif command == "grow":
+        from training.grow import grow as run_grow
+
+        run_grow(**arguments)
     elif command == "score":
         from training.score import score as run_score
 

@@ -15,7 +15,7 @@ class Shape:
     """The pocket model's shape."""
 
     vocabulary: int
-    layers: int = 4
+    layers: int = 5
     hidden: int = 256
     heads: int = 4
     kv_heads: int = 2

@@ -17,16 +17,17 @@ from typing import Any
 import torch
 
 from training.export import write_checkpoint
+from training.grow import is_matrix
 from training.model import Pocket, Shape, sees
 from training.muon import Muon
 from training.packing import Rows, stream
-from training.skills import COPYING, MIX
+from training.skills import COPYING, FULL
 from training.tokens import backend, load_tokens
 
 LENGTH = 768
 ROWS = 7
 WARMUP_STEPS = 60
-AVERAGE = 0.985
+AVERAGE = 0.99
 """Decay per step of the running average of weights."""
 
 
@@ -94,11 +95,10 @@ def train(settings: Settings) -> None:
         for optimizer, held in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(held)
         step, seen, learnt, spent = (state[k] for k in ("step", "seen", "learnt", "spent"))
-    full_mix = {k: w for k, (_, w) in MIX.items()}
     copying = step < settings.copying_steps
-    source = Source(1000 * settings.seed + step, COPYING if copying else full_mix, ROWS, LENGTH)
+    source = Source(1000 * settings.seed + step, COPYING if copying else FULL, ROWS, LENGTH)
     # The program starts the next worker early, so that it is ready when the mix changes.
-    following = Source(1000 * settings.seed + 7, full_mix, ROWS, LENGTH) if copying else None
+    following = Source(1000 * settings.seed + 7, FULL, ROWS, LENGTH) if copying else None
     started = saved = time.time()
     losses: list[float] = []
     rights: list[float] = []
@@ -174,8 +174,8 @@ def train(settings: Settings) -> None:
 
 
 def _optimizers(model: Pocket, settings: Settings) -> list[Any]:
-    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and n != "embed"]
-    others = [p for n, p in model.named_parameters() if p.ndim == 1 or n == "embed"]
+    matrices = [p for n, p in model.named_parameters() if is_matrix(n, p)]
+    others = [p for n, p in model.named_parameters() if not is_matrix(n, p)]
     muon = Muon(matrices, settings.matrix_rate, momentum=0.95, weight_decay=0.05)
     adam = torch.optim.AdamW(others, lr=settings.other_rate, betas=(0.9, 0.98), weight_decay=0.0)
     for optimizer, peak in ((muon, settings.matrix_rate), (adam, settings.other_rate)):

@@ -72,6 +72,8 @@ class Source:
     format: Format
     download_bytes: int | None
     repository: Repository | None = None
+    artifact: Artifact | None = None
+    """What the store has, for ``store``."""
 
     def converts_to(self, format: Format) -> bool:
         """Whether a conversion stands between this source and ``format``."""
@@ -116,7 +118,13 @@ def source(model: Model, format: Format, settings: Settings, hub: Hub = "hf") ->
     for there in (format, ORIGINAL):  # what is here and can be converted needs no network
         stored = store.find(model.name, there)
         if stored is not None and (there == format or can_convert(there, format)):
-            return Source(kind="store", where=str(stored.path), format=there, download_bytes=0)
+            return Source(
+                kind="store",
+                where=str(stored.path),
+                format=there,
+                download_bytes=0,
+                artifact=stored,
+            )
     for wanted in (format, ORIGINAL):
         for repository in model.repositories:
             if repository.format == wanted and hub in repository.hubs:
@@ -167,10 +175,9 @@ def obtain(
 
     store = Store(settings.store_dir)
     origin = source(model, format, settings, hub)
-    stored = store.find(model.name, origin.format) if origin.kind == "store" else None
-    if stored is not None:
-        observer.step("get", f"{stored.format} is in the store already")
-        artifact = stored
+    if origin.artifact is not None:
+        artifact = origin.artifact
+        observer.step("get", f"{artifact.format} is in the store already")
     elif origin.kind == "disk":
         imported = importing.import_path(
             store, Path(origin.where), model=model.name, progress=observer.progress
@@ -178,8 +185,7 @@ def obtain(
         artifact = imported.artifact
         observer.step("get", f"{origin.where}: {imported.how}")
     else:
-        if origin.repository is None:  # it was in the store a moment ago, and was removed
-            return obtain(model, format, settings, observer, hub)
+        assert origin.repository is not None  # noqa: S101 - kind "hub" always has one
         observer.step("get", f"{origin.repository.repo_id} from {hub}")
         artifact = pulling.pull(
             origin.repository,
@@ -239,6 +245,8 @@ def specify(plan: Plan, artifact_id: str, artifact_path: Path, name: str | None)
         threads=plan.threads,
         gpu_layers=plan.gpu_layers,
         cpu_moe_layers=plan.cpu_moe_layers,
+        gpus=plan.gpus,
+        native_context_tokens=plan.model.native_context_tokens,
         sampling=plan.model.sampling,
         expected_memory_bytes=plan.memory_bytes(),
     )
@@ -270,7 +278,10 @@ def launch_of(spec: DeploymentSpec) -> Launch:
     """The exact engine command that ``spec`` leads to; the port is chosen at the real start."""
     from qwharf import platforms
 
-    return platforms.get(spec.platform).launch(spec, port=0)
+    platform = platforms.get(spec.platform)
+    if not platforms.is_child(platform):
+        raise UsageError(platform.name, found="no command of ours", expected="an engine we start")
+    return platform.launch(spec, port=0)
 
 
 # -------------------------------------------------------------------------------------- verify

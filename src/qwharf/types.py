@@ -200,6 +200,8 @@ class Plan:
     threads: int | None = None
     gpu_layers: int = 0
     cpu_moe_layers: int = 0
+    gpus: int = 0
+    """Cards used: the degree of tensor parallelism on engines that have it."""
     memory: tuple[MemoryLine, ...] = ()
     reasons: tuple[str, ...] = ()
 
@@ -250,6 +252,20 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A server that was running before qwharf came."""
+
+    url: str
+    """Its root, without a trailing slash or ``/v1``."""
+    model: str
+    """The name that it gives the model."""
+    kind: str
+    """What it was found to be: a platform's name, or ``openai`` for any other."""
+    api_key_variable: str | None = None
+    """The environment variable that holds its key; the key itself is never written down."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentSpec:
     """What the daemon is asked to run; everything it needs and nothing it must guess."""
 
@@ -267,6 +283,16 @@ class DeploymentSpec:
     threads: int | None = None
     gpu_layers: int = 0
     cpu_moe_layers: int = 0
+    gpus: int = 0
+    """Cards used; 0: the processor alone."""
+    native_context_tokens: int | None = None
+    """What the model was trained for; beyond it, its positions must be stretched (YaRN)."""
+    adapters: Mapping[str, Path] = field(default_factory=dict)
+    """LoRA adapters by the name that requests ask for."""
+    engine_version: str | None = None
+    """Of several installed ones; ``None``: the platform's choice."""
+    endpoint: Endpoint | None = None
+    """Somebody else's server, for the platform ``endpoint``; then ``artifact_id`` is empty."""
     sampling: Mapping[Mode, Sampling] = field(default_factory=dict)
     expected_memory_bytes: int | None = None
 

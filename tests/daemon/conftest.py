@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,18 +17,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from qwharf import settings as settings_module
 from qwharf.daemon.client import DaemonClient
 from qwharf.daemon.limits import Limits
+from qwharf.daemon.starting import free_port
 from qwharf.daemon.state import State
 from qwharf.daemon.supervisor import Supervisor
 from qwharf.settings import Settings
 
 HERE = Path(__file__).parent
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def until(what: Callable[[], object], seconds: float = 240.0) -> None:
@@ -46,8 +39,10 @@ async def eventually(what: Callable[[], object]) -> None:
 
 
 def is_dead(pid: int) -> bool:
+    """Whether all of it has ended: its first thread may be a zombie while others hold sockets."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        process = psutil.Process(pid)
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
     except psutil.NoSuchProcess:
         return True
 

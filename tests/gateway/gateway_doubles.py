@@ -240,7 +240,10 @@ class Owner:
         for deployment in self.deployments:
             if deployment.spec.name == name:
                 return Upstream(
-                    spec=deployment.spec, url=self.engine.url, generation=self.generation
+                    spec=deployment.spec,
+                    url=self.engine.url,
+                    model=deployment.spec.name,
+                    generation=self.generation,
                 )
         raise UnknownDeployment(name)
 

@@ -104,7 +104,9 @@ class Owner:
     async def ready(self, name: str) -> Upstream:
         if self.child is None or self.child.poll() is not None:
             await asyncio.to_thread(self.start)
-        return Upstream(spec=self.spec, url=self.url, generation=self.generation)
+        return Upstream(
+            spec=self.spec, url=self.url, model=self.spec.name, generation=self.generation
+        )
 
     def lost(self, upstream: Upstream) -> None:
         if self.child and upstream.generation == self.generation:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import httpx2
 
+from qwharf.daemon.starting import free_port
 from qwharf.platforms import Platform
 from qwharf.testing import TINY
 from qwharf.types import DeploymentSpec, Format, Launch
@@ -36,12 +36,6 @@ def spec_of(path: Path, **fields: Any) -> DeploymentSpec:
         "threads": 1,
     }
     return DeploymentSpec(**wishes | fields)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 class Engine:

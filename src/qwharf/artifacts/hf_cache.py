@@ -67,8 +67,13 @@ def repository_of(snapshot: Path) -> tuple[Path, str, str] | None:
         and folder.name.startswith("models--")
         and (folder / "blobs").is_dir()
     ):
-        return folder, folder.name.removeprefix("models--").replace("--", "/"), snapshot.name
+        return folder, repository_id(folder.name), snapshot.name
     return None
+
+
+def repository_id(folder_name: str) -> str:
+    """The repository whose folder is called so: ``models--Qwen--Qwen3-8B`` is Qwen/Qwen3-8B's."""
+    return folder_name.removeprefix("models--").replace("--", "/")
 
 
 def sha256_by_name(path: Path) -> str | None:

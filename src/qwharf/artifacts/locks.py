@@ -8,33 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-if os.name == "nt":  # pragma: no cover - Windows
-    import msvcrt
-
-    def _try_lock(handle: int) -> bool:
-        try:
-            os.lseek(handle, 0, os.SEEK_SET)
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        except OSError:
-            return False
-        return True
-
-    def _unlock(handle: int) -> None:
-        os.lseek(handle, 0, os.SEEK_SET)
-        msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-
-else:
-    import fcntl
-
-    def _try_lock(handle: int) -> bool:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(handle: int) -> None:
-        fcntl.flock(handle, fcntl.LOCK_UN)
+from qwharf.file_locks import try_lock, unlock
 
 
 class FileLock:
@@ -53,7 +27,7 @@ class FileLock:
         assert self._handle is None, "not re-entrant"  # noqa: S101
         while True:
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
-            if not _try_lock(handle):
+            if not try_lock(handle):
                 os.close(handle)
                 return False
             if self._still_named(handle):
@@ -73,7 +47,7 @@ class FileLock:
             return
         if delete and os.name != "nt":
             self.path.unlink(missing_ok=True)
-        _unlock(self._handle)
+        unlock(self._handle)
         os.close(self._handle)
         self._handle = None
 

@@ -22,7 +22,6 @@ from qwharf.cli.options import (
 from qwharf.cli.output import Output
 from qwharf.cli.text import ago, count, gb, gib, harmless, tokens
 from qwharf.daemon.client import DaemonClient
-from qwharf.errors import UnknownDeployment
 from qwharf.fit import Wishes
 from qwharf.formats.names import parse_format
 from qwharf.types import Deployment, Plan
@@ -221,14 +220,14 @@ def down(names: tuple[str, ...], everything: bool, daemon: bool, out: Output) ->
     client = DaemonClient(settings.load())
     if not names and not everything and not daemon:
         raise click.UsageError("Name a deployment, or say --all.")
-    running = [d.spec.name for d in client.list()] if client.is_running() else []
-    if not client.is_running() and names:
-        raise UnknownDeployment(names[0], found="no daemon running", hint="`qwharf ps`")
-    stopped = list(names) if names else running
+    running = client.is_running()
+    stopped = list(names)
+    if not names and running:
+        stopped = [d.spec.name for d in client.list()]
     for name in stopped:
         client.remove(name)
         out.step("down", f"`{name}` stopped")
-    if daemon and client.is_running():
+    if daemon and running:
         client.shutdown()
         out.step("down", "the daemon stopped")
     out.data({"stopped": stopped, "daemon_stopped": daemon})

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-from qwharf import __version__, hardware, settings
+from qwharf import __version__, hardware, platforms, settings
 from qwharf.cli.options import with_output
 from qwharf.cli.output import Output
 from qwharf.cli.text import gb, gib
@@ -80,8 +80,9 @@ def find_problems(config: settings.Settings, machine: Hardware) -> list[str]:
         place = next(p for p in [folder, *folder.parents] if p.exists())
         if not os.access(place, os.W_OK):
             found.append(f"`{place}` cannot be written: set QWHARF_HOME to a folder of yours")
-    if installed("xllamacpp") is None:
-        found.append("the embedded engine is missing: `pip install xllamacpp`")
+    engine = platforms.get("llama.cpp").availability()
+    if not engine.installed:
+        found.append(f"{engine.reason}: {engine.hint}")
     if (
         machine.cpu.machine in ("x86_64", "AMD64")
         and machine.cpu.instruction_sets
@@ -92,19 +93,7 @@ def find_problems(config: settings.Settings, machine: Hardware) -> list[str]:
         found.append(f"only {gib(machine.memory_available_bytes)} of memory is free")
     if machine.disk_free_bytes is not None and machine.disk_free_bytes < 2 * 10**9:
         found.append(f"only {gb(machine.disk_free_bytes)} are free for the store")
-    if platform.system() == "Linux" and not _has_libgomp():
-        found.append("the system library libgomp.so.1 is missing: `apt install libgomp1`")
     return found
-
-
-def _has_libgomp() -> bool:
-    import ctypes
-
-    try:
-        ctypes.CDLL("libgomp.so.1")
-    except OSError:
-        return False
-    return True
 
 
 def describe(

@@ -55,11 +55,12 @@ def own_name(path: Path) -> str:
     A repository that the catalogue knows gets the catalogue's name.
     """
     from qwharf import catalog
+    from qwharf.artifacts.hf_cache import repository_id
 
     cached = next((p.name for p in (path, *path.parents) if p.name.startswith("models--")), None)
     if cached is None:
         return path.name[: -len(".gguf")] if path.name.lower().endswith(".gguf") else path.name
-    repository = "/".join(cached.split("--")[1:])
+    repository = repository_id(cached)
     try:
         return catalog.resolve(repository).model.name
     except UnknownModel:

@@ -7,27 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-if os.name == "nt":  # pragma: no cover - Windows
-    import msvcrt
-
-    def _try_lock(handle: int) -> bool:
-        try:
-            os.lseek(handle, 0, os.SEEK_SET)
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _try_lock(handle: int) -> bool:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
+from qwharf.file_locks import try_lock
 
 PAUSE_SECONDS = 0.02
 
@@ -53,7 +33,7 @@ class Lock:
         handle = os.open(self._path, flags, 0o600)
         end = time.monotonic() + patience_seconds
         try:
-            while not _try_lock(handle):
+            while not try_lock(handle):
                 if time.monotonic() >= end:
                     return False
                 if give_up is not None:
@@ -82,6 +62,6 @@ def is_held(path: Path) -> bool:
     except OSError:  # not there; or not ours, and then the daemon that we could use is not either
         return False
     try:
-        return not _try_lock(handle)
+        return not try_lock(handle)
     finally:
         os.close(handle)

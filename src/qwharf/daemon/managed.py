@@ -18,7 +18,8 @@ from qwharf.daemon.starting import NotReadyError, answers, free_port, until_read
 from qwharf.daemon.state import Row, State
 from qwharf.errors import EngineError, QwharfError, StorageError, UnknownDeployment
 from qwharf.gateway.upstream import Upstream
-from qwharf.platforms.base import Applied, Platform
+from qwharf.platforms import is_child
+from qwharf.platforms.base import Applied, ChildPlatform, Platform
 from qwharf.types import Deployment, DeploymentSpec, DeploymentState
 
 logger = logging.getLogger("qwharf.daemon")
@@ -128,6 +129,7 @@ class Managed:
                             return Upstream(
                                 spec=self.spec,
                                 url=child.launch.base_url,
+                                model=self.spec.name,
                                 generation=self._generation,
                             )
                     elif self.state == "failed":
@@ -226,6 +228,8 @@ class Managed:
 
     async def _run(self, recover: bool) -> None:
         platform = self._platform_of(self.spec.platform)
+        if not is_child(platform):
+            raise EngineError(self.name, found=f"{platform.name}, which cannot be driven yet")
         if recover:  # a deploy has checked it already
             await asyncio.to_thread(platform.check, self.spec)
         self._forget_old_verdict(platform.engine())
@@ -266,7 +270,7 @@ class Managed:
             changes |= {"verified": None, "verified_engine": None}
         self._note("starting", engine, **changes)
 
-    async def _start_engine(self, platform: Platform) -> Child:
+    async def _start_engine(self, platform: ChildPlatform) -> Child:
         """Start an engine and wait until it is ready.
 
         Raises:
@@ -312,19 +316,19 @@ class Managed:
         except StorageError as e:
             logger.error("%s", e)
 
-    def _hear(self, platform: Platform, line: str) -> None:
+    def _hear(self, platform: ChildPlatform, line: str) -> None:
         phase = platform.phase(line)
         if phase is not None:
             self._tell(phase)
 
-    def _read_applied(self, platform: Platform) -> Applied | None:
+    def _read_applied(self, platform: ChildPlatform) -> Applied | None:
         try:
             return platform.applied(self.log.run())
         except Exception:
             logger.exception("the log of %s cannot be read", self.name)
             return None
 
-    def _explain(self, platform: Platform, code: int | None) -> str:
+    def _explain(self, platform: ChildPlatform, code: int | None) -> str:
         try:
             reason = platform.explain(self.log.run(), code)
         except Exception:

@@ -182,6 +182,7 @@ def _plan(site: Site, placed: Placed, wishes: Wishes, reasons: tuple[str, ...]) 
         threads=threads(site.hardware.cpu) if on_host else None,
         gpu_layers=placed.gpu_layers,
         cpu_moe_layers=placed.cpu_moe_layers,
+        gpus=placed.gpus,
         memory=placed.lines,
         reasons=reasons,
     )

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from qwharf.errors import InvalidFile
 from qwharf.formats.ggml_types import GGML_TYPES_BY_ID, GgmlType
-from qwharf.formats.opening import open_binary
+from qwharf.formats.opening import open_binary, read_span
 
 MAX_HEADER_BYTES = 128 << 20
 """Qwen3's own headers have 6 MB; nearly all of it is the vocabulary."""
@@ -74,15 +74,14 @@ class GgufFile:
             InvalidFile: the file became shorter since its header was read.
         """
         tensor = self.tensors[name]
-        with open_binary(self.path, 0) as (file, _):
-            file.seek(tensor.offset)
-            left = tensor.size_bytes
-            while left:
-                data = file.read(min(left, chunk_bytes))
-                if not data:
-                    raise _invalid(self.path, f"the end, {left:,} bytes early", f"{name!r}")
-                left -= len(data)
-                yield data
+        yield from read_span(
+            self.path,
+            tensor.offset,
+            tensor.size_bytes,
+            what=repr(name),
+            hint=REFETCH,
+            chunk_bytes=chunk_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,35 @@ def open_binary(path: Path, buffering: int = BUFFER_BYTES) -> Iterator[tuple[Bin
         raise _unreadable(path, e) from e
 
 
+def read_span(
+    path: Path, offset: int, size_bytes: int, *, what: str, hint: str, chunk_bytes: int
+) -> Iterator[bytes]:
+    """``size_bytes`` from ``offset``, at most ``chunk_bytes`` at a time.
+
+    Args:
+        path: the file.
+        offset: from its beginning, in bytes.
+        size_bytes: of the span.
+        what: whose bytes they are, for the error.
+        hint: what to do about a file that is too short.
+        chunk_bytes: the most that is held.
+
+    Raises:
+        InvalidFile: the file became shorter since its header was read.
+    """
+    with open_binary(path, 0) as (file, _):
+        file.seek(offset)
+        left = size_bytes
+        while left:
+            data = file.read(min(left, chunk_bytes))
+            if not data:
+                raise InvalidFile(
+                    str(path), found=f"the end, {left:,} bytes early", expected=what, hint=hint
+                )
+            left -= len(data)
+            yield data
+
+
 def _unreadable(path: Path, error: OSError) -> StorageError:
     return StorageError(
         str(path),

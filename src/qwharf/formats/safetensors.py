@@ -18,7 +18,7 @@ from typing import Any
 
 from qwharf.errors import InvalidFile
 from qwharf.formats.atomic import AtomicFile
-from qwharf.formats.opening import open_binary, parse_json
+from qwharf.formats.opening import open_binary, parse_json, read_span
 
 MAX_HEADER_BYTES = 64 << 20
 """The reference implementation takes 100 MB; all 36,000 tensors of a 235B in one need 6."""
@@ -56,15 +56,14 @@ class SafetensorsFile:
             InvalidFile: the file became shorter since its header was read.
         """
         entry = self.tensors[name]
-        with open_binary(self.path, 0) as (f, _):
-            f.seek(entry.offset)
-            left = entry.size_bytes
-            while left:
-                data = f.read(min(left, chunk_bytes))
-                if not data:
-                    raise _invalid(self.path, f"the end, {left:,} bytes early", f"{name!r}")
-                left -= len(data)
-                yield data
+        yield from read_span(
+            self.path,
+            entry.offset,
+            entry.size_bytes,
+            what=repr(name),
+            hint=REFETCH,
+            chunk_bytes=chunk_bytes,
+        )
 
 
 def _invalid(path: Path, found: str, expected: str, hint: str = REFETCH) -> InvalidFile:

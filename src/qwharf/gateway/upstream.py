@@ -16,6 +16,8 @@ class Upstream:
     spec: DeploymentSpec
     url: str
     """The engine's root URL without a trailing slash or ``/v1``: ``http://127.0.0.1:40123``."""
+    model: str
+    """The name under which the engine knows the model: ``spec.name`` where we could choose it."""
     generation: int
     """Grows with every start of an engine of this deployment: tells the one that a request broke
     on from the one that has replaced it since."""

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import importlib
-from typing import cast
+from typing import TypeGuard, cast
 
 from qwharf.errors import UsageError
-from qwharf.platforms.base import Applied, Availability, Platform
+from qwharf.platforms.base import (
+    Applied,
+    Availability,
+    ChildPlatform,
+    Platform,
+    Served,
+    ServicePlatform,
+    Step,
+    Tell,
+)
 
-__all__ = ["Applied", "Availability", "Platform", "get", "names"]
+__all__ = [
+    "Applied",
+    "Availability",
+    "ChildPlatform",
+    "Platform",
+    "Served",
+    "ServicePlatform",
+    "Step",
+    "Tell",
+    "get",
+    "is_child",
+    "names",
+]
 
 _WHERE = {"llama.cpp": ("qwharf.platforms.llama_cpp", "LlamaCpp")}
 
@@ -34,3 +55,8 @@ def get(name: str) -> Platform:
         )
     module, kind = where
     return cast(Platform, getattr(importlib.import_module(module), kind)())
+
+
+def is_child(platform: Platform) -> TypeGuard[ChildPlatform]:
+    """Whether the daemon starts this platform's engine itself."""
+    return hasattr(platform, "launch")

@@ -1,14 +1,16 @@
-"""What the daemon asks of a platform: can you, with what command, and what did you really do?
+"""What is asked of a platform: can you, how would you, and what did you really do?
 
-A platform is a description, not a process: nothing here starts anything. The daemon starts the
-:class:`~qwharf.types.Launch`, keeps its log and hands the lines back to be understood.
+There are two kinds. A :class:`ChildPlatform` describes a command: the daemon starts the
+:class:`~qwharf.types.Launch`, keeps its log and hands the lines back to be understood. A
+:class:`ServicePlatform` is a program that runs for itself and manages its own models: it is asked,
+over HTTP and through the files of its store, to take one more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from qwharf.types import DeploymentSpec, Format, Launch
 
@@ -49,8 +51,40 @@ class Applied:
         return self.weights_bytes + sum(size or 0 for size in rest)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A model that a service holds ready."""
+
+    url: str
+    """The service's root, without a trailing slash or ``/v1``."""
+    model: str
+    """The name under which the service knows it: what requests must ask for."""
+    engine: str
+    """Name and version of the service."""
+    applied: Applied = field(default_factory=Applied)
+    """Read back from the service, never what was asked."""
+    pid: int | None = None
+    """Of the service, where it runs on this machine and is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing that is done to a service: for people, for ``--dry-run`` and for golden files."""
+
+    what: str
+    """``link``, ``write``, ``start``, ``request``."""
+    where: str
+    """A path, a command, or a method and URL."""
+    content: Any = None
+    """The file's or request's JSON; for a link: the path that it leads to."""
+
+
+Tell = Callable[[str], None]
+"""Takes a short phrase about what is going on."""
+
+
 class Platform(Protocol):
-    """One way to run a model. Implementations hold no state."""
+    """One way to run a model: what both kinds have. Implementations hold no state."""
 
     @property
     def name(self) -> str:
@@ -79,6 +113,10 @@ class Platform(Protocol):
         """
         ...
 
+
+class ChildPlatform(Platform, Protocol):
+    """An engine that the daemon starts, watches and ends."""
+
     def launch(self, spec: DeploymentSpec, port: int) -> Launch:
         """The command that serves ``spec`` on ``port``; computed from the arguments alone."""
         ...
@@ -99,4 +137,47 @@ class Platform(Protocol):
             exit_code: as :attr:`subprocess.Popen.returncode` has it: negative for a signal;
                 ``None`` while it lives.
         """
+        ...
+
+
+class ServicePlatform(Platform, Protocol):
+    """A program that runs for itself. All methods block, and are called in a thread."""
+
+    def steps(self, spec: DeploymentSpec) -> tuple[Step, ...]:
+        """What :meth:`deploy` would do, in order; computed from the arguments, the environment and
+        what the service's folders hold. Changes nothing.
+        """
+        ...
+
+    def deploy(self, spec: DeploymentSpec, tell: Tell) -> Served:
+        """Place the files, load the model and read back what was applied. Doing it twice is doing
+        it once.
+
+        Raises:
+            EngineError: the service is not there, refuses or fails; in its own words.
+            StorageError: its store cannot be written.
+            Conflict: what stands there under that name is not ours.
+        """
+        ...
+
+    def status(self, spec: DeploymentSpec) -> Served | None:
+        """The model as the service has it now; ``None``: it is not there any more (a model that the
+        service has merely put to sleep and loads again by itself *is* there).
+
+        Raises:
+            EngineError: the service does not answer.
+        """
+        ...
+
+    def release(self, spec: DeploymentSpec) -> None:
+        """Unload the model and take back what :meth:`deploy` placed, and nothing else; with the
+        service gone, what can be done without it. Never fails because something is gone already.
+
+        Raises:
+            StorageError: files of ours cannot be removed.
+        """
+        ...
+
+    def log(self, spec: DeploymentSpec, lines: int) -> Sequence[str]:
+        """The last lines of the service's own log; empty where it cannot be read."""
         ...
