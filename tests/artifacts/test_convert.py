@@ -221,9 +221,9 @@ def test_an_existing_file_is_replaced_whole(source: Path, tmp_path: Path) -> Non
 def test_what_can_be_converted() -> None:
     original = Format("safetensors", "bf16")
     assert can_convert(original, Q4) and can_convert(Format("gguf", "bf16"), Q4)
-    assert not can_convert(Q4, Q8) and not can_convert(original, Format("gguf", "iq2_xs"))
-    assert not can_convert(Format("safetensors", "fp8"), Q4) and not can_convert(Q4, Q4)
-    assert not can_convert(original, Format("safetensors", "awq")) and "q4_k_m" in TARGETS
+    assert can_convert(Q4, Q8) and not can_convert(original, Format("gguf", "iq2_xs"))
+    assert can_convert(Format("safetensors", "fp8"), Q4) and not can_convert(Q4, Q4)
+    assert can_convert(original, Format("safetensors", "awq")) and "q4_k_m" in TARGETS
 
 
 # ------------------------------------------------------------------------------ what is refused
@@ -268,10 +268,13 @@ def test_targets_that_cannot_be_made(source: Path, tmp_path: Path, target: str) 
 
 def test_quantised_sources(own: Path, tmp_path: Path) -> None:
     convert(own, Q8, tmp_path / "q8.gguf")
-    with pytest.raises(FormatUnavailable, match="Q8_0"):
-        convert(tmp_path / "q8.gguf", Q4, tmp_path / "out.gguf")
-    spoil_json(own / "config.json", quantization_config={"quant_method": "fp8"})
-    with pytest.raises(FormatUnavailable, match="fp8"):
+    convert(tmp_path / "q8.gguf", Q4, tmp_path / "out.gguf")  # dequantised first
+    assert read_gguf(tmp_path / "out.gguf").metadata["general.file_type"] == 15
+    path, entry = read_checkpoint(own).tensors["model.norm.weight"]
+    data = path.read_bytes().replace(b'"BF16","shape":[256]', b'"I16" ,"shape":[256]')
+    assert entry.dtype == "BF16" and data != path.read_bytes()
+    path.write_bytes(data)
+    with pytest.raises(FormatUnavailable, match="I16"):
         convert(own, Q4, tmp_path / "out.gguf")
 
 

@@ -1,9 +1,10 @@
-"""Conversion to GGUF: one pass from the source to the file, whatever the quantisation.
+"""Conversion: one pass from the source to the target, whatever the formats.
 
-A checkpoint in Hugging Face layout, or a GGUF file of unquantised weights, becomes a GGUF file.
-The tensors are those that llama.cpp's converter followed by ``llama-quantize`` would make, byte
-for byte; :mod:`qwharf.artifacts.streaming` does the work in bounded memory and can be killed and
-resumed at any moment.
+A checkpoint in Hugging Face layout, or a GGUF file, becomes a GGUF file, or a folder of safetensors
+in one of the formats of :mod:`qwharf.artifacts.targets`. GGUF tensors are those that llama.cpp's
+converter followed by ``llama-quantize`` would make, byte for byte. Unquantised weights go to GGUF
+by :mod:`qwharf.artifacts.streaming`, all else by :mod:`qwharf.artifacts.folder_streaming`; both
+work in bounded memory and can be killed and resumed at any moment.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwharf import __version__
-from qwharf.artifacts import gguf_metadata, streaming
+from qwharf.artifacts import folder_streaming, gguf_metadata, streaming
+from qwharf.artifacts.convert_any import checked_header, folder_output, gguf_output
+from qwharf.artifacts.folder_streaming import FolderOutput
 from qwharf.artifacts.sources import Source, read_source
+from qwharf.artifacts.stored import Stored, read_stored
 from qwharf.artifacts.streaming import Job, Output, Step
-from qwharf.errors import FormatUnavailable, InvalidFile
-from qwharf.formats.gguf_writer import gguf_header
+from qwharf.artifacts.targets import is_folder_target
+from qwharf.errors import FormatUnavailable
+from qwharf.formats.checkpoint import read_checkpoint
+from qwharf.formats.gguf import read_gguf, split_parts
 from qwharf.formats.tensors import gguf_tensors
+from qwharf.quantize.ggml import FLOATS
 from qwharf.quantize.mixing import MIXES, mix_of, tensor_type
-from qwharf.types import Format
+from qwharf.types import Architecture, Format
 
 UNQUANTIZED = ("bf16", "f16", "f32")
 TARGETS = frozenset(name for name, mix in MIXES.items() if not mix.needs_importance)
@@ -41,14 +48,13 @@ class ConvertResult:
 
 
 def can_convert(source: Format, target: Format) -> bool:
-    """Whether :func:`convert` makes ``target`` out of ``source``."""
-    return (
-        source != target
-        and source.container in ("safetensors", "gguf")
-        and source.quantization in UNQUANTIZED
-        and target.container == "gguf"
-        and target.quantization in TARGETS
-    )
+    """Whether :func:`convert` makes ``target`` out of ``source``.
+
+    A quantised source is dequantised first; what it lost is not found again.
+    """
+    if target.container == "gguf":
+        return source != target and target.quantization in TARGETS
+    return source != target and is_folder_target(target)
 
 
 def convert(
@@ -61,14 +67,15 @@ def convert(
     resume: bool = True,
     name: str | None = None,
 ) -> ConvertResult:
-    """Convert ``source`` to a GGUF file at ``out_path``.
+    """Convert ``source`` to a GGUF file or a folder at ``out_path``.
 
     Args:
-        source: a checkpoint folder (bf16, f16 or f32 safetensors, sharded or not), or a ``.gguf``
-            file (of a split one, the first part) of bf16, f16 or f32 weights.
-        target_format: ``gguf:`` with one of :data:`TARGETS`.
-        out_path: appears when it is complete; until then ``.partial`` and ``.partial.journal``
-            lie beside it. An existing file is replaced.
+        source: a checkpoint folder (safetensors in any of the formats that
+            :mod:`qwharf.artifacts.stored` reads, sharded or not), or a ``.gguf`` file (of a split
+            one, the first part).
+        target_format: ``gguf:`` with one of :data:`TARGETS`, or a format of a folder.
+        out_path: appears when it is complete; until then what has ``.partial`` in its name lies
+            beside it. An existing file is replaced by a file, a folder only if it is empty.
         progress: ``(done_bytes, total_bytes, tensor)``.
         threads: default: every core this process may use. The bytes do not depend on it.
         resume: go on from an interrupted run with the same source and target.
@@ -79,10 +86,22 @@ def convert(
         InvalidFile, UnsupportedArchitecture: the source is damaged, incomplete, not a Qwen3, or
             holds weights that are not finite; names the file and the tensor.
         StorageError: no space (asked before the first byte), or no permission.
-        Conflict: another process is writing ``out_path``.
+        Conflict: another process is writing ``out_path``, or a folder of that name has content.
     """
     started = time.perf_counter()
     _check_target(source, target_format)
+    stored = _needs_decoding(source, target_format)
+    if stored is not None:
+        plan = _any_output(stored, target_format, out_path, name)
+        resumed = folder_streaming.run(plan, threads=threads, progress=progress, resume=resume)
+        return ConvertResult(
+            path=out_path,
+            format=target_format,
+            size_bytes=plan.size_bytes,
+            tensors=len(plan.units),
+            resumed_tensors=resumed,
+            seconds=time.perf_counter() - started,
+        )
     read = read_source(source, name)
     output = _output(read, target_format, out_path)
     resumed = streaming.run(output, threads=threads, progress=progress, resume=resume)
@@ -96,7 +115,34 @@ def convert(
     )
 
 
+def _needs_decoding(source: Path, target: Format) -> Stored | None:
+    """The source, read for the folder engine; ``None`` where the GGUF engine does it alone."""
+    if target.container != "gguf" or not _is_plain(source):
+        return read_stored(source)
+    return None
+
+
+def _is_plain(source: Path) -> bool:
+    """Whether the weights are plain floats under the names that every checkpoint has."""
+    if source.is_dir():
+        checkpoint = read_checkpoint(source)
+        plain = checkpoint.format.quantization in UNQUANTIZED
+        return plain and not any(".switch_mlp." in name for name in checkpoint.tensors)
+    files = (read_gguf(part) for part in split_parts(source))
+    return all(t.type.name in FLOATS for file in files for t in file.tensors.values())
+
+
+def _any_output(stored: Stored, target: Format, out_path: Path, name: str | None) -> FolderOutput:
+    identity = "\n".join([_versions(), *map(_identity, stored.files)])
+    if target.container == "gguf":
+        _check_experts(stored.arch, stored.files[0], target)
+        return gguf_output(stored, target, out_path, identity, name)
+    return folder_output(stored, target, out_path, identity)
+
+
 def _check_target(source: Path, target: Format) -> None:
+    if is_folder_target(target):
+        return
     if target.container != "gguf" or target.quantization not in TARGETS:
         why = (
             "a format that needs an importance matrix"
@@ -113,26 +159,12 @@ def _check_target(source: Path, target: Format) -> None:
 
 def _output(source: Source, target: Format, out_path: Path) -> Output:
     quantization = target.quantization
-    if quantization == "mxfp4_moe" and not source.arch.is_moe:
-        raise FormatUnavailable(
-            str(source.files[0]),
-            found="a dense model",
-            expected="a mixture of experts for gguf:mxfp4_moe",
-            hint="gguf:q4_k_m is the usual choice",
-        )
+    _check_experts(source.arch, source.files[0], target)
     specs = gguf_tensors(source.arch)
     types = {s.name: tensor_type(s, source.arch, quantization) for s in specs}
     own = gguf_metadata.file_metadata(mix_of(quantization).file_type)
     metadata = {key: own.get(key, value) for key, value in source.metadata.items()} | own
-    try:
-        header = gguf_header(metadata, [(s.name, s.shape, types[s.name]) for s in specs])
-    except ValueError as e:  # a lone surrogate in a token or template, a number out of range
-        raise InvalidFile(
-            str(source.files[0].parent),
-            found=f"a value that no GGUF file can hold: {str(e)[:200]}",
-            expected="texts in UTF-8, and numbers in range",
-            hint="fetch config.json, generation_config.json and the tokenizer's files again",
-        ) from e
+    header = checked_header(metadata, specs, types, source.files[0])
     jobs = [
         Job(
             name=s.name,
@@ -151,6 +183,16 @@ def _output(source: Source, target: Format, out_path: Path) -> Output:
         size_bytes=header.size_bytes,
         identity="\n".join([_versions(), *map(_identity, source.files)]),
     )
+
+
+def _check_experts(arch: Architecture, file: Path, target: Format) -> None:
+    if target.quantization == "mxfp4_moe" and not arch.is_moe:
+        raise FormatUnavailable(
+            str(file),
+            found="a dense model",
+            expected="a mixture of experts for gguf:mxfp4_moe",
+            hint="gguf:q4_k_m is the usual choice",
+        )
 
 
 def _identity(path: Path) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 from qwharf import __version__
 from qwharf.artifacts import locks
@@ -50,12 +52,30 @@ def convert_artifact(
         if made is not None:
             return made
         store.check(artifact)
-        out = work / f"{key}.gguf"
         title = artifact.provenance.get("repository", artifact.model).rpartition("/")[2]
+        if target.container != "gguf":
+            folder = work / key
+            if not folder.is_dir():  # whole by its name; else left by a kill just before the end
+                convert(artifact.path, target, folder, progress=step)
+            made = _keep_folder(store, artifact, target, folder, progress)
+            shutil.rmtree(folder)
+            return made
+        out = work / f"{key}.gguf"
         convert(artifact.path, target, out, progress=step, name=title)
         name = f"{_file_stem(title)}-{target.quantization.upper()}.gguf"
         ref = store.put_file(out, "move", step=_counter(progress, out.stat().st_size))
         return store.add(artifact.model, target, {name: ref}, _provenance(artifact), name)
+
+
+def _keep_folder(
+    store: Store, artifact: Artifact, target: Format, folder: Path, progress: Progress | None
+) -> Artifact:
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    step = _counter(progress, sum(path.stat().st_size for path in files))
+    for path in files:
+        path.chmod(0o444)  # as the store keeps what is its own
+    refs = {path.name: store.put_file(path, "link", step=step) for path in files}
+    return store.add(artifact.model, target, refs, _provenance(artifact), None)
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:

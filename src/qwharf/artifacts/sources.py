@@ -130,20 +130,29 @@ def _read_folder(folder: Path, name: str | None) -> Source:
             hint="merge adapters into the weights first; other extensions cannot be converted",
             tensor=extra[0],
         )
-    metadata = gguf_metadata.model_metadata(
+    return Source(
+        arch=arch,
+        format=checkpoint.format,
+        metadata=checkpoint_metadata(checkpoint, name),
+        weights=weights,
+        files=checkpoint.weight_files,
+    )
+
+
+def checkpoint_metadata(checkpoint: Checkpoint, name: str | None = None) -> Metadata:
+    """All that a GGUF file says of a checkpoint, but what depends on the target.
+
+    Raises:
+        InvalidFile: the tokenizer is missing, damaged or not Qwen's kind.
+    """
+    arch, folder = checkpoint.architecture, checkpoint.folder
+    return gguf_metadata.model_metadata(
         arch,
         name=name or _name_of(checkpoint),
         license_id=_license_of(folder),
         generation_config=checkpoint.generation_config,
     ) | gguf_metadata.tokenizer_metadata(
         folder, arch, checkpoint.chat_template, checkpoint.generation_config
-    )
-    return Source(
-        arch=arch,
-        format=checkpoint.format,
-        metadata=metadata,
-        weights=weights,
-        files=checkpoint.weight_files,
     )
 
 
@@ -279,9 +288,6 @@ def _read_gguf(path: Path, name: str | None) -> Source:
             raise refuse_quantized(part, f"{spec.name}: {tensor.type.name}")
         rows = math.prod(spec.shape[:-1])
         weights[spec.name] = Weights(tensor.type, (Piece(part, tensor.offset, rows),))
-    metadata = _metadata_of(first)
-    if name is not None:
-        metadata["general.name"] = ("str", name)
     number = first.metadata.get("general.file_type")
     quantization = QUANTIZATIONS_BY_FILE_TYPE.get(number if isinstance(number, int) else -1, "")
     if quantization not in ("bf16", "f16", "f32"):
@@ -289,14 +295,18 @@ def _read_gguf(path: Path, name: str | None) -> Source:
     return Source(
         arch=arch,
         format=Format("gguf", quantization),
-        metadata=metadata,
+        metadata=gguf_file_metadata(first, name),
         weights=weights,
         files=parts,
     )
 
 
-def _metadata_of(file: GgufFile) -> Metadata:
-    """Every key as it was, but those that belong to the container."""
+def gguf_file_metadata(file: GgufFile, name: str | None = None) -> Metadata:
+    """Every key as it was, but those that belong to the container; ``name`` replaces the model's.
+
+    Raises:
+        InvalidFile: a value that cannot be written again.
+    """
     left_out = SPLIT_KEYS | {"general.alignment"}
     nested = [key for key, kind in file.kinds.items() if kind == "[array]"]
     if nested:
@@ -306,6 +316,9 @@ def _metadata_of(file: GgufFile) -> Metadata:
             expected="plain values",
             hint="convert the original checkpoint instead",
         )
-    return {
+    metadata = {
         key: (file.kinds[key], value) for key, value in file.metadata.items() if key not in left_out
     }
+    if name is not None:
+        metadata["general.name"] = ("str", name)
+    return metadata

@@ -178,9 +178,33 @@ def format_of(config: Mapping[str, Any], *, file: str) -> Format | None:
         return Format("safetensors", f"gptq-int{_bits(quant, GPTQ_BITS, file)}")
     if method == "awq":
         _bits(quant, (4,), file)
-    if method in ("fp8", "awq", "compressed-tensors"):
+    if method == "compressed-tensors":
+        return Format("safetensors", _compressed(quant))
+    if method in ("fp8", "awq"):
         return Format("safetensors", str(method))
     raise _bad(file, "quant_method", method, "fp8, awq, gptq or compressed-tensors")
+
+
+COMPRESSED = {
+    ("pack-quantized", "4", "int", "group"): "w4a16",
+    ("int-quantized", "8", "int", "channel"): "w8a8",
+    ("float-quantized", "8", "float", "channel"): "fp8-channel",
+}
+"""The kinds of compressed-tensors that have a name, by container, bits, number and strategy."""
+
+
+def _compressed(quant: Mapping[str, Any]) -> str:
+    """The name of the kind, or ``compressed-tensors`` where it has none."""
+    groups = quant.get("config_groups")
+    found = set()
+    for group in groups.values() if isinstance(groups, Mapping) else ():
+        weights = group.get("weights") if isinstance(group, Mapping) else None
+        if isinstance(weights, Mapping):
+            bits, kind = str(weights.get("num_bits")), str(weights.get("type"))
+            found.add((str(quant.get("format")), bits, kind, str(weights.get("strategy"))))
+    if len(found) != 1:
+        return "compressed-tensors"
+    return COMPRESSED.get(found.pop(), "compressed-tensors")
 
 
 def _bits(quant: Mapping[str, Any], good: tuple[int, ...], file: str) -> int:

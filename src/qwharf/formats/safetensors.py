@@ -149,6 +149,48 @@ def _check_layout(path: Path, tensors: Mapping[str, TensorEntry], start: int, si
         raise _invalid(path, f"{size:,} bytes", f"{at:,}, as the header says")
 
 
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The bytes up to the data, and where each tensor goes."""
+
+    data: bytes
+    offsets: Mapping[str, int]
+    """From the start of the file."""
+    size_bytes: int
+    """Of the whole file."""
+
+
+def safetensors_header(
+    entries: Sequence[tuple[str, str, Sequence[int]]], metadata: Mapping[str, str] | None = None
+) -> Header:
+    """The header of a file whose tensors are written in the order of ``entries``.
+
+    Args:
+        entries: (name, dtype such as ``BF16``, shape) of each tensor.
+        metadata: texts to store beside them.
+
+    Raises:
+        ValueError: an unknown dtype, a name twice, or a negative size.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    at = 0
+    relative: dict[str, int] = {}
+    for name, dtype, shape in entries:
+        if name in header or name == "__metadata__":
+            raise ValueError(f"{name!r} twice")
+        if dtype not in DTYPE_BYTES or any(n < 0 for n in shape):
+            raise ValueError(f"{name!r}: no tensor is {dtype} {list(shape)}")
+        end = at + math.prod(shape) * DTYPE_BYTES[dtype]
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
+        relative[name] = at
+        at = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # data starts at a multiple of 8, for memory maps
+    data = struct.pack("<Q", len(text)) + text
+    start = len(data)
+    return Header(data, {n: start + o for n, o in relative.items()}, start + at)
+
+
 class SafetensorsWriter:
     """Writes a file tensor by tensor in bounded memory; it gets its name when it is whole.
 
@@ -173,20 +215,9 @@ class SafetensorsWriter:
             ValueError: an unknown dtype, a name twice, or a negative size.
         """
         self.path = path
-        header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-        at = 0
-        for name, dtype, shape in entries:
-            if name in header or name == "__metadata__":
-                raise ValueError(f"{name!r} twice")
-            if dtype not in DTYPE_BYTES or any(n < 0 for n in shape):
-                raise ValueError(f"{name!r}: no tensor is {dtype} {list(shape)}")
-            end = at + math.prod(shape) * DTYPE_BYTES[dtype]
-            header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
-            at = end
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        text += b" " * (-len(text) % 8)  # data starts at a multiple of 8, for memory maps
-        self._head = struct.pack("<Q", len(text)) + text
-        self._left = at
+        header = safetensors_header(entries, metadata)
+        self._head = header.data
+        self._left = header.size_bytes - len(header.data)
         self._file = AtomicFile(path)
 
     def __enter__(self) -> SafetensorsWriter:
