@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "memory": NOUNS | {"formats", "quantize"},
     "fit": NOUNS | {"memory"},
     "artifacts": NOUNS | {"settings", "codec", "file_locks", "formats", "quantize"},
+    "forward": NOUNS | {"formats", "artifacts", "quantize"},
     "testing": NOUNS | {"formats", "catalog"},
     "engines": NOUNS | {"settings", "file_locks", "hardware"},
     "platforms": NOUNS | {"settings", "formats", "engines"},
