@@ -15,7 +15,7 @@ from gguf_edits import Change, edited, put, random_change, retype
 from qwharf.errors import FormatUnavailable, InvalidFile, QwharfError, UsageError
 from qwharf.formats.gguf import read_gguf
 from qwharf.formats.gguf_check import validate_for_engine
-from qwharf.platforms import llama_check, llama_cpp, llama_log, llama_server, llama_yarn
+from qwharf.platforms import llama_check, llama_cpp, llama_log, llama_server, yarn
 from qwharf.platforms.llama_cpp import LlamaCpp
 from qwharf.testing import TINY, TINY_MOE
 
@@ -160,10 +160,10 @@ def test_experts_context_and_cache_are_as_asked_for(moe_gguf: Path, tmp_path: Pa
 
 def test_yarn_comes_in_only_where_needed() -> None:
     hybrid = replace(TINY, max_position_embeddings=40_960)
-    assert llama_yarn.yarn_factor(hybrid, 40_960) is None
-    assert llama_yarn.yarn_factor(hybrid, 40_961) == 2
-    assert llama_yarn.yarn_factor(hybrid, 65_537) == 4
-    assert llama_yarn.yarn_factor(replace(hybrid, yarn_factor=4.0), 131_072) is None
+    assert yarn.yarn_factor(hybrid, 40_960) is None
+    assert yarn.yarn_factor(hybrid, 40_961) == 2
+    assert yarn.yarn_factor(hybrid, 65_537) == 4
+    assert yarn.yarn_factor(replace(hybrid, yarn_factor=4.0), 131_072) is None
     with pytest.raises(UsageError) as e:
         llama_check.check_parameters(
             spec_of(Path("x"), architecture=hybrid, context_tokens=131_073)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from qwharf.errors import FormatUnavailable, InvalidFile, UsageError
 from qwharf.formats.gguf_reader import GgufFile, GgufTensor
 from qwharf.formats.names import FORMATS
-from qwharf.platforms.llama_yarn import longest_context
+from qwharf.platforms.yarn import longest_context
 from qwharf.types import DeploymentSpec
 
 PAD_TOKENS = 256

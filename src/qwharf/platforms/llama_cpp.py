@@ -18,7 +18,7 @@ from qwharf.errors import FormatUnavailable
 from qwharf.formats.names import FORMATS
 from qwharf.platforms import llama_check, llama_log
 from qwharf.platforms.base import Applied, Availability
-from qwharf.platforms.llama_yarn import trained_context, yarn_factor
+from qwharf.platforms.yarn import trained_context, yarn_factor
 from qwharf.types import DeploymentSpec, Format, Launch
 
 PACKAGE = "xllamacpp"
