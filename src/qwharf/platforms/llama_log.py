@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Iterable, Sequence
 
 from qwharf.platforms.base import Applied
+from qwharf.platforms.exits import ended
 
 MIB = 2**20
 START = "qwharf-engine: starting"
@@ -84,25 +84,15 @@ _EMPTY_WORDS = re.compile(
 _IN_FRONT = re.compile(r"^(?:error: |error loading model: |init: |load_model: )+")
 _TEMPLATE = "common_chat_templates_init"
 
-_SIGNALS = {
-    "SIGKILL": "the engine was killed (SIGKILL), perhaps by the system for lack of memory",
-    "SIGTERM": "the engine was told to stop (SIGTERM)",
-    "SIGINT": "the engine was interrupted (SIGINT)",
-    "SIGABRT": "the engine gave up (SIGABRT)",
-    "SIGSEGV": "the engine crashed (SIGSEGV)",
-    "SIGBUS": "the engine crashed (SIGBUS); the file may have been cut while in use",
-    "SIGILL": "the engine uses instructions that this processor lacks (SIGILL)",
-}
-
 
 def explain(log: Sequence[str], exit_code: int | None) -> str:
     """Why the latest start in ``log`` failed, or the engine died, in one sentence."""
     lines = _latest(log)
     running = any("qwharf-engine: ready" in line for line in lines)
-    ended = _ended(exit_code)
+    exited = ended(exit_code)
     aborted = _abort(lines)
     if aborted is not None:
-        return f"{ended}: {aborted}" if exit_code is not None else aborted
+        return f"{exited}: {aborted}" if exit_code is not None else aborted
     # Once it serves, errors in its log are about single requests.
     words = None if running else _own_words(lines)
     if words is not None:
@@ -111,8 +101,8 @@ def explain(log: Sequence[str], exit_code: int | None) -> str:
         doing = [p for p in map(phase, lines) if p is not None]
         return f"the engine did not finish {doing[-1]}" if doing else "the engine said nothing"
     if exit_code > 0 and lines:
-        return f"{ended}: {lines[-1].strip()}"
-    return ended
+        return f"{exited}: {lines[-1].strip()}"
+    return exited
 
 
 def _latest(log: Sequence[str]) -> list[str]:
@@ -164,17 +154,3 @@ def _memory(what: str) -> str | None:
     size = _BYTES.search(what)
     asked = f", asked for {int(size['bytes']) / 2**30:.2f} GiB at once" if size else ""
     return f"not enough memory{asked}: {what}"
-
-
-def _ended(exit_code: int | None) -> str:
-    if exit_code is None:
-        return "the engine does not answer"
-    if exit_code == 0:
-        return "the engine stopped as if told to"
-    if exit_code > 0:
-        return f"the engine ended with code {exit_code}"
-    try:
-        name = signal.Signals(-exit_code).name
-    except ValueError:
-        name = f"signal {-exit_code}"
-    return _SIGNALS.get(name, f"the engine was ended by {name}")
