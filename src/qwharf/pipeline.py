@@ -145,15 +145,10 @@ def source(model: Model, format: Format, settings: Settings, hub: Hub = "hf") ->
 
 
 def _must_convert(model: Model, found: Format, wanted: Format) -> None:
-    from qwharf.artifacts.convert import can_convert
+    from qwharf.artifacts.convert import can_convert, unavailable
 
     if found != wanted and not can_convert(found, wanted):
-        raise FormatUnavailable(
-            model.name,
-            found=f"{found} weights",
-            expected=str(wanted),
-            hint=f"{found} cannot be converted to {wanted} yet; try `--format {found}`",
-        )
+        raise unavailable(model.name, found, wanted)
 
 
 def _known_bytes(repository: Repository) -> int | None:
@@ -162,7 +157,13 @@ def _known_bytes(repository: Repository) -> int | None:
 
 
 def obtain(
-    model: Model, format: Format, settings: Settings, observer: Observer, hub: Hub = "hf"
+    model: Model,
+    format: Format,
+    settings: Settings,
+    observer: Observer,
+    hub: Hub = "hf",
+    *,
+    memory_bytes: int | None = None,
 ) -> Artifact:
     """Bring ``model`` into the store as ``format``, converting where needed.
 
@@ -196,10 +197,17 @@ def obtain(
         )
     if artifact.format == format:
         return artifact
-    return convert(artifact, format, settings, observer)
+    return convert(artifact, format, settings, observer, memory_bytes=memory_bytes)
 
 
-def convert(artifact: Artifact, target: Format, settings: Settings, observer: Observer) -> Artifact:
+def convert(
+    artifact: Artifact,
+    target: Format,
+    settings: Settings,
+    observer: Observer,
+    *,
+    memory_bytes: int | None = None,
+) -> Artifact:
     """``artifact`` in another format, made once and kept in the store.
 
     Raises:
@@ -214,7 +222,9 @@ def convert(artifact: Artifact, target: Format, settings: Settings, observer: Ob
         observer.step("convert", f"{target} was made before")
         return made
     observer.step("convert", f"{artifact.format} to {target}")
-    return convert_artifact(store, artifact, target, progress=observer.progress)
+    return convert_artifact(
+        store, artifact, target, memory_bytes=memory_bytes, progress=observer.progress
+    )
 
 
 # -------------------------------------------------------------------------------------- deploy

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from qwharf.cli import options
 from qwharf.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -133,3 +135,22 @@ def test_a_bad_port_is_told(tmp_path: Path) -> None:
     done = run("ps", home=tmp_path, QWHARF_PORT="http")
     assert done.returncode == 2
     assert "QWHARF_PORT" in done.stderr
+
+
+def test_convert_to_what_cannot_be_made(tmp_path: Path) -> None:
+    for format, words in (("iq2_xs", "importance"), ("compressed-tensors", "w4a16")):
+        done = run("convert", "pocket", "--to", format, home=tmp_path)
+        assert done.returncode == 5 and words in done.stderr and "mlx:" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "GB", "1XB", "-1GB", "1 i", "١GB"])
+def test_a_size_that_is_none(tmp_path: Path, text: str) -> None:
+    done = run("convert", "pocket", "--to", "q8_0", "--memory", text, home=tmp_path)
+    assert done.returncode == 2 and "500MB" in done.stderr
+
+
+def test_sizes() -> None:
+    known = {"1GB": 10**9, "1.5 GiB": 3 << 29, "500m": 5 * 10**8, "12": 12, "2k": 2000}
+    context = click.Context(click.Command("x"))
+    for text, size in known.items():
+        assert options.size(context, click.Option(["--x"]), text) == size

@@ -13,7 +13,16 @@ from qwharf.fit import PLATFORMS, Wishes
 from qwharf.fit.budget import GPU_HEADROOM_BYTES
 from qwharf.fit.engines import Site, largest, most
 from qwharf.fit.ranking import QUALITY, quality
-from qwharf.fit.rules import FIDELITY, MAKEABLE, NEEDS, OFFERED, formats_of, origin, refusal
+from qwharf.fit.rules import (
+    FIDELITY,
+    MAKEABLE,
+    NEEDS,
+    OFFERED,
+    fidelity,
+    formats_of,
+    origin,
+    refusal,
+)
 from qwharf.formats.names import FORMATS
 from qwharf.quantize.mixing import MIXES
 from qwharf.types import Format, Hardware, Model, Plan
@@ -42,8 +51,8 @@ def test_what_can_be_made_is_what_the_converter_makes() -> None:
 def test_every_format_has_a_rank_and_every_rank_a_format() -> None:
     quantizations = {f.quantization for f in FORMATS}
     assert set(FIDELITY) <= quantizations
-    low = {q for q in quantizations - FIDELITY.keys() if q != "compressed-tensors"}
-    assert all(q.startswith(("iq1", "iq2", "q2", "iq3_xxs")) for q in low)
+    low = {f.quantization for f in FORMATS if fidelity(f) == 0} - {"compressed-tensors"}
+    assert all(q.startswith(("iq1", "iq2", "q2", "iq3_xxs", "2bit")) for q in low)
 
 
 def test_the_rules_speak_of_known_things() -> None:

@@ -28,6 +28,14 @@ from qwharf.formats.names import ALIASES, FORMATS, parse_format
         ("gguf:bf16", "gguf:bf16"),
         ("gguf-fp16", "gguf:f16"),
         ("MXFP4_MOE", "gguf:mxfp4_moe"),
+        ("iq4_xs", "gguf:iq4_xs"),
+        ("q4km", "gguf:q4_k_m"),
+        ("mlx:4", "mlx:4bit"),
+        ("mlx8", "mlx:8bit"),
+        ("mlx:6-g128", "mlx:6bit-g128"),
+        ("gptq", "safetensors:gptq-int4"),
+        ("gptq8", "safetensors:gptq-int8"),
+        ("W4A16", "safetensors:w4a16"),
     ],
 )
 def test_spellings(text: str, name: str) -> None:
@@ -54,7 +62,7 @@ def test_a_misspelling_gets_suggestions(text: str, suggestion: str) -> None:
 def test_nonsense_gets_the_list() -> None:
     with pytest.raises(UsageError) as caught:
         parse_format("//////")
-    assert "gguf:q4_k_m" in caught.value.hint
+    assert "q4_k_m" in caught.value.expected and "docs/formats.md" in caught.value.hint
 
 
 @given(st.text() | st.text(min_size=1).map(lambda t: t * 3000))

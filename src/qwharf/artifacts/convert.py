@@ -16,7 +16,7 @@ from pathlib import Path
 from qwharf import __version__
 from qwharf.artifacts import folder_streaming, gguf_metadata, streaming
 from qwharf.artifacts.convert_any import checked_header, folder_output, gguf_output
-from qwharf.artifacts.folder_streaming import FolderOutput
+from qwharf.artifacts.folder_streaming import MEMORY_BYTES, FolderOutput
 from qwharf.artifacts.sources import Source, read_source
 from qwharf.artifacts.stored import Stored, read_stored
 from qwharf.artifacts.streaming import Job, Output, Step
@@ -24,7 +24,9 @@ from qwharf.artifacts.targets import is_folder_target
 from qwharf.errors import FormatUnavailable
 from qwharf.formats.checkpoint import read_checkpoint
 from qwharf.formats.gguf import read_gguf, split_parts
+from qwharf.formats.names import FORMATS
 from qwharf.formats.tensors import gguf_tensors
+from qwharf.formats.weights import mlx
 from qwharf.quantize.ggml import FLOATS
 from qwharf.quantize.mixing import MIXES, mix_of, tensor_type
 from qwharf.types import Architecture, Format
@@ -57,12 +59,37 @@ def can_convert(source: Format, target: Format) -> bool:
     return source != target and is_folder_target(target)
 
 
+def unavailable(subject: str, source: Format | None, target: Format) -> FormatUnavailable:
+    """The error for a conversion that :func:`can_convert` denies: says what is possible instead."""
+    found, hint = f"{target}, which cannot be made", "gguf:q4_k_m is the usual choice"
+    if source == target:
+        found, hint = f"{source} weights already", "there is nothing to convert"
+    elif target.container == "gguf" and target.quantization in MIXES:
+        found = f"no importance matrix, without which {target} cannot be made"
+        hint = "gguf:q2_k and gguf:iq3_s are the smallest that need none"
+    elif target.quantization == "compressed-tensors":
+        found = "a name for a family of formats"
+        hint = "name one of them: w4a16, w8a8 or fp8-channel"
+    return FormatUnavailable(
+        subject, found=found, expected=f"a format that can be made: {makeable()}", hint=hint
+    )
+
+
+def makeable() -> str:
+    """What can be made of any source, for a person."""
+    mixes = ", ".join(q for q in MIXES if q in TARGETS)
+    folders = [f.quantization for f in FORMATS if is_folder_target(f) and f.container != "mlx"]
+    bits = "/".join(map(str, mlx.BITS))
+    return f"gguf: ({mixes}), {', '.join(folders)}, mlx:bf16 or mlx: with {bits} bit"
+
+
 def convert(
     source: Path,
     target_format: Format,
     out_path: Path,
     *,
     progress: Step | None = None,
+    memory_bytes: int | None = None,
     threads: int | None = None,
     resume: bool = True,
     name: str | None = None,
@@ -77,6 +104,7 @@ def convert(
         out_path: appears when it is complete; until then what has ``.partial`` in its name lies
             beside it. An existing file is replaced by a file, a folder only if it is empty.
         progress: ``(done_bytes, total_bytes, tensor)``.
+        memory_bytes: what may be held at once; default: 1 GB.
         threads: default: every core this process may use. The bytes do not depend on it.
         resume: go on from an interrupted run with the same source and target.
         name: what the model is called, for ``general.name``; default: from the source.
@@ -89,11 +117,18 @@ def convert(
         Conflict: another process is writing ``out_path``, or a folder of that name has content.
     """
     started = time.perf_counter()
-    _check_target(source, target_format)
+    if not (is_folder_target(target_format) or target_format.quantization in TARGETS):
+        raise unavailable(str(source), None, target_format)
     stored = _needs_decoding(source, target_format)
     if stored is not None:
         plan = _any_output(stored, target_format, out_path, name)
-        resumed = folder_streaming.run(plan, threads=threads, progress=progress, resume=resume)
+        resumed = folder_streaming.run(
+            plan,
+            threads=threads,
+            memory_bytes=memory_bytes or MEMORY_BYTES,
+            progress=progress,
+            resume=resume,
+        )
         return ConvertResult(
             path=out_path,
             format=target_format,
@@ -138,23 +173,6 @@ def _any_output(stored: Stored, target: Format, out_path: Path, name: str | None
         _check_experts(stored.arch, stored.files[0], target)
         return gguf_output(stored, target, out_path, identity, name)
     return folder_output(stored, target, out_path, identity)
-
-
-def _check_target(source: Path, target: Format) -> None:
-    if is_folder_target(target):
-        return
-    if target.container != "gguf" or target.quantization not in TARGETS:
-        why = (
-            "a format that needs an importance matrix"
-            if target.container == "gguf" and target.quantization in MIXES
-            else f"the target {target}"
-        )
-        raise FormatUnavailable(
-            str(source),
-            found=why,
-            expected=f"gguf: with one of {', '.join(q for q in MIXES if q in TARGETS)}",
-            hint="gguf:q4_k_m is the usual choice",
-        )
 
 
 def _output(source: Source, target: Format, out_path: Path) -> Output:

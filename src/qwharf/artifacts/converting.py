@@ -10,12 +10,16 @@ from qwharf import __version__
 from qwharf.artifacts import locks
 from qwharf.artifacts.disk import Progress
 from qwharf.artifacts.store import Store
-from qwharf.errors import FormatUnavailable
 from qwharf.types import Artifact, Format
 
 
 def convert_artifact(
-    store: Store, artifact: Artifact, target: Format, *, progress: Progress | None = None
+    store: Store,
+    artifact: Artifact,
+    target: Format,
+    *,
+    memory_bytes: int | None = None,
+    progress: Progress | None = None,
 ) -> Artifact:
     """Convert ``artifact`` to ``target`` and keep the result.
 
@@ -27,15 +31,10 @@ def convert_artifact(
         ChecksumMismatch: the source was changed in the store.
         InvalidFile, StorageError: from the conversion.
     """
-    from qwharf.artifacts.convert import can_convert, convert
+    from qwharf.artifacts.convert import can_convert, convert, unavailable
 
     if not can_convert(artifact.format, target):
-        raise FormatUnavailable(
-            artifact.model,
-            found=f"{artifact.format} weights",
-            expected=str(target),
-            hint=f"{artifact.format} cannot be converted to {target}; see `qwharf models`",
-        )
+        raise unavailable(artifact.model, artifact.format, target)
     key = f"{artifact.id[:32]}-{target.container}-{target.quantization}"
     work = store.folder("work")
 
@@ -56,12 +55,12 @@ def convert_artifact(
         if target.container != "gguf":
             folder = work / key
             if not folder.is_dir():  # whole by its name; else left by a kill just before the end
-                convert(artifact.path, target, folder, progress=step)
+                convert(artifact.path, target, folder, progress=step, memory_bytes=memory_bytes)
             made = _keep_folder(store, artifact, target, folder, progress)
             shutil.rmtree(folder)
             return made
         out = work / f"{key}.gguf"
-        convert(artifact.path, target, out, progress=step, name=title)
+        convert(artifact.path, target, out, progress=step, memory_bytes=memory_bytes, name=title)
         name = f"{_file_stem(title)}-{target.quantization.upper()}.gguf"
         ref = store.put_file(out, "move", step=_counter(progress, out.stat().st_size))
         return store.add(artifact.model, target, {name: ref}, _provenance(artifact), name)

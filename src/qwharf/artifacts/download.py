@@ -140,7 +140,7 @@ class Fetch:
             found=wrong[0],
             expected=wrong[1],
             hint=f"what {self.site.endpoint} sent is not what it announced (a proxy or mirror on "
-            "the way?); nothing was kept: try again, or the other hub with `--from`",
+            "the way?); nothing was kept: try again, or the other hub with `qwharf pull --from`",
             url=network.plain(self.download.url),
         )
 

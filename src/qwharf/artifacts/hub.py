@@ -145,7 +145,7 @@ class HuggingFace:
         """What else there is."""
         return (
             "check the connection (proxies: HTTPS_PROXY), name a mirror with HF_ENDPOINT, or try "
-            "`--from modelscope`; what was fetched is kept"
+            "`qwharf pull MODEL --from modelscope`; what was fetched is kept"
         )
 
 

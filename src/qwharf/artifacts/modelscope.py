@@ -156,8 +156,8 @@ class ModelScope:
     def unreachable_hint(self) -> str:
         """What else there is."""
         return (
-            "check the connection (proxies: HTTPS_PROXY), or try `--from hf`; what was fetched is "
-            "kept"
+            "check the connection (proxies: HTTPS_PROXY), or try `qwharf pull MODEL --from hf`; "
+            "what was fetched is kept"
         )
 
 

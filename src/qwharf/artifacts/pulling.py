@@ -103,7 +103,7 @@ def pull(
             repository.repo_id,
             found=f"not on {hub}",
             expected=" or ".join(repository.hubs),
-            hint=f"`--from {repository.hubs[0]}`" if repository.hubs else "",
+            hint=f"`qwharf pull {model} --from {repository.hubs[0]}`" if repository.hubs else "",
         )
     work = _Pull(
         store, repository, site(hub), model, progress, notice, policy or Policy(), upgrade, revision

@@ -10,7 +10,14 @@ import click
 from qwharf import catalog, pipeline, settings
 from qwharf.artifacts.store import Store
 from qwharf.cli.observer import TerminalObserver
-from qwharf.cli.options import format_option, model_argument, with_output
+from qwharf.cli.options import (
+    complete_formats,
+    complete_models,
+    format_option,
+    model_argument,
+    size,
+    with_output,
+)
 from qwharf.cli.output import Output
 from qwharf.cli.text import count, gb
 from qwharf.errors import FormatUnavailable
@@ -57,7 +64,7 @@ def pull(
             resolved.model.name,
             found=have or "no repositories",
             expected=f"{wanted} on {hub}",
-            hint=f"pull bf16 and convert it: `qwharf convert {resolved.model.name} {wanted}`",
+            hint=f"pull bf16 and convert it: `qwharf convert {resolved.model.name} --to {wanted}`",
         )
     with out.progress() as bar:
         artifact = pulling.pull(
@@ -73,43 +80,52 @@ def pull(
 
 
 @click.command()
-@model_argument
-@click.argument("target", metavar="FORMAT")
+@click.argument("source", metavar="SOURCE", shell_complete=complete_models)
+@click.option(
+    "--to",
+    "target",
+    required=True,
+    metavar="FORMAT",
+    shell_complete=complete_formats,
+    help="What to make: q4_k_m, gguf:iq4_xs, fp8, awq, gptq, w4a16, w8a8, mlx:4, bf16 …",
+)
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Also place the result here (hard link, or copy).",
+    metavar="PATH",
+    help="Also place the result here (hard link, or copy): a file for GGUF, else a folder.",
 )
 @click.option(
-    "--from",
-    "hub",
-    type=click.Choice(["hf", "modelscope"]),
-    default="hf",
+    "--memory",
+    "memory_bytes",
+    callback=size,
+    metavar="SIZE",
+    default="1GB",
     show_default=True,
-    help="Hub to fetch missing weights from.",
+    help="What the conversion may use, whatever the size of the model.",
 )
 @with_output
-def convert(model: str, target: str, output: Path | None, hub: Any, out: Output) -> None:
-    """Convert MODEL (a name, a checkpoint folder or a .gguf file) to FORMAT.
+def convert(source: str, target: str, output: Path | None, memory_bytes: int, out: Output) -> None:
+    """Convert SOURCE (a model's name, a checkpoint folder or a .gguf file) to another format.
 
     The result is kept in the store and made only once; an interrupted conversion goes on where it
-    stopped.
+    stopped. What can be made of what: docs/formats.md.
 
     \b
     Examples:
-      qwharf convert ./my-finetune gguf:q4_k_m
-      qwharf convert qwen3:0.6b gguf:q8_0 -o qwen3-0.6b-q8_0.gguf
+      qwharf convert ./my-finetune --to q4_k_m
+      qwharf convert qwen3:0.6b --to awq -o ./Qwen3-0.6B-AWQ
+      qwharf convert ./model-q8_0.gguf --to mlx:4 --memory 500MB
     """
     config = settings.load()
     with out.progress() as bar:
         artifact = pipeline.obtain(
-            catalog.resolve(model).model,
+            catalog.resolve(source).model,
             parse_format(target),
             config,
             TerminalObserver(out, bar),
-            hub,
+            memory_bytes=memory_bytes,
         )
     if output is not None:
         from qwharf.artifacts.placing import place

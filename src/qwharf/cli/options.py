@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -50,6 +51,17 @@ def complete_formats(ctx: click.Context, param: click.Parameter, incomplete: str
     from qwharf.formats.names import FORMATS
 
     return [str(f) for f in FORMATS if str(f).startswith(incomplete.lower())]
+
+
+_UNITS = ("", "k", "m", "g", "t")
+
+
+def size(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """A callback: bytes from what people write: ``1GB``, ``512 MiB``, ``2G``, ``800000000``."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", value.lower(), re.ASCII)
+    if found is None or (found[3] and not found[2]):
+        raise click.BadParameter(f"{value!r} is no size; write it like 1GB, 500MB or 1.5GiB")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** _UNITS.index(found[2]))
 
 
 model_argument = click.argument("model", shell_complete=complete_models)

@@ -131,6 +131,7 @@ class Progress:
             self.label = label
             self.bar = tqdm(
                 total=total,
+                initial=done,  # what an earlier run did says nothing about the rate
                 desc=f"{'':>10}{label[:40]}",
                 unit="B",
                 unit_scale=True,

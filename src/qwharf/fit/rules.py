@@ -9,6 +9,7 @@ LM Studio's documentation (GGUF everywhere, MLX on Apple silicon), mlx-lm 0.32.2
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -143,20 +144,22 @@ OFFERED = ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k", "bf16")
 
 FIDELITY: dict[str, int] = {
     **dict.fromkeys(("bf16", "f16", "f32", "q8_0", "fp8", "gptq-int8", "8bit"), 5),
+    **dict.fromkeys(("w8a8", "fp8-channel"), 5),
     **dict.fromkeys(("q6_k", "6bit"), 4),
     **dict.fromkeys(("q5_k_m", "q5_k_s", "q5_0", "q5_1", "5bit"), 3),
     **dict.fromkeys(("q4_k_m", "q4_k_s", "q4_0", "q4_1", "iq4_nl", "iq4_xs", "mxfp4_moe"), 2),
-    **dict.fromkeys(("awq", "gptq-int4", "4bit"), 2),
+    **dict.fromkeys(("awq", "gptq-int4", "w4a16", "4bit"), 2),
     **dict.fromkeys(("q3_k_l", "q3_k_m", "q3_k_s", "iq3_m", "iq3_s", "iq3_xs", "3bit"), 1),
 }
-"""How near to the released weights: 5 is 8 bits and more, 0 below 3 bits."""
+"""How near to the released weights: 5 is 8 bits and more, 0 below 3 bits. MLX's are named without
+their groups."""
 USUAL_FIDELITY = 2
 """Four bits: what is lost below is noticed."""
 
 
 def fidelity(format: Format) -> int:
     """Rank of the format's nearness to the released weights, 0 to 5."""
-    return FIDELITY.get(format.quantization, 0)
+    return FIDELITY.get(re.sub(r"-g\d+$", "", format.quantization), 0)
 
 
 def platform_name(text: str) -> str | None:

@@ -25,6 +25,12 @@ def _gguf(quantization: str, description: str, bits: float) -> tuple[Format, For
     return Format("gguf", quantization), FormatInfo(description, bits)
 
 
+def _mlx(bits: int, group: int) -> tuple[Format, FormatInfo]:
+    name = f"{bits}bit" if group == 64 else f"{bits}bit-g{group}"
+    text = f"{bits} bit for Apple's MLX, groups of {group}"
+    return Format("mlx", name), FormatInfo(text, bits + 32 / group)
+
+
 FORMATS: dict[Format, FormatInfo] = dict(
     [
         (Format("safetensors", "bf16"), FormatInfo("the released weights, 16 bit", 16.0)),
@@ -51,13 +57,7 @@ FORMATS: dict[Format, FormatInfo] = dict(
         (Format("safetensors", "gptq-int4"), FormatInfo("4 bit, groups of 128", 4.15625)),
         (Format("safetensors", "gptq-int8"), FormatInfo("8 bit, groups of 128", 8.1875)),
         (Format("mlx", "bf16"), FormatInfo("16 bit for Apple's MLX", 16.0)),
-        (Format("mlx", "8bit"), FormatInfo("8 bit for Apple's MLX", 8.5)),
-        (Format("mlx", "6bit"), FormatInfo("6 bit for Apple's MLX", 6.5)),
-        (Format("mlx", "5bit"), FormatInfo("5 bit for Apple's MLX", 5.5)),
-        (Format("mlx", "4bit"), FormatInfo("4 bit for Apple's MLX, groups of 64", 4.5)),
-        (Format("mlx", "4bit-g128"), FormatInfo("4 bit for Apple's MLX, groups of 128", 4.25)),
-        (Format("mlx", "4bit-g32"), FormatInfo("4 bit for Apple's MLX, groups of 32", 5.0)),
-        (Format("mlx", "3bit"), FormatInfo("3 bit for Apple's MLX", 3.5)),
+        *(_mlx(bits, group) for bits in (8, 6, 5, 4, 3, 2) for group in (64, 128, 32)),
         _gguf("bf16", "16 bit for llama.cpp", 16.0),
         _gguf("f16", "half precision for llama.cpp", 16.0),
         _gguf("f32", "single precision for llama.cpp", 32.0),
@@ -98,9 +98,6 @@ ALIASES: dict[str, Format] = {
     "safetensors": Format("safetensors", "bf16"),
     "hf": Format("safetensors", "bf16"),
     "mlx": Format("mlx", "4bit"),
-    "mlx:4": Format("mlx", "4bit"),
-    "mlx:6": Format("mlx", "6bit"),
-    "mlx:8": Format("mlx", "8bit"),
     "fp16": Format("safetensors", "f16"),
     "fp32": Format("safetensors", "f32"),
     "gguf:fp16": Format("gguf", "f16"),
@@ -112,7 +109,15 @@ ALIASES: dict[str, Format] = {
     "q5": Format("gguf", "q5_k_m"),
     "q4": Format("gguf", "q4_k_m"),
     "mxfp4": Format("gguf", "mxfp4_moe"),
+    "q3": Format("gguf", "q3_k_m"),
+    "q2": Format("gguf", "q2_k"),
+    "iq4": Format("gguf", "iq4_xs"),
+    "q5_k": Format("gguf", "q5_k_m"),
+    "q4_k": Format("gguf", "q4_k_m"),
+    "q3_k": Format("gguf", "q3_k_m"),
     "gptq": Format("safetensors", "gptq-int4"),
+    "gptq:4": Format("safetensors", "gptq-int4"),
+    "gptq:8": Format("safetensors", "gptq-int8"),
     "bf16": Format("safetensors", "bf16"),
     "f16": Format("safetensors", "f16"),
     "f32": Format("safetensors", "f32"),
@@ -120,12 +125,13 @@ ALIASES: dict[str, Format] = {
 
 
 MAX_NAME_CHARACTERS = 64
+USUAL = "q4_k_m, q8_0, bf16, fp8, awq, gptq, w4a16, w8a8, mlx:4"
 
 
 def parse_format(text: str) -> Format:
-    """The format that ``text`` names: ``gguf:q4_k_m``, ``Q8_0``, ``fp8``, ``mlx-4bit``, ``gguf``.
+    """The format that ``text`` names: ``gguf:q4_k_m``, ``Q8_0``, ``fp8``, ``mlx:4``, ``gguf``.
 
-    Upper case, and ``-``, ``_`` or ``.`` for one another, make no difference.
+    Upper case, and ``-``, ``_``, ``.`` or nothing for one another, make no difference.
 
     Raises:
         UsageError: there is none; ``facts["suggestions"]`` has the nearest names.
@@ -139,16 +145,16 @@ def parse_format(text: str) -> Format:
     raise UsageError(
         text[:MAX_NAME_CHARACTERS],
         found="no known weight format",
-        expected="a weight format such as gguf:q4_k_m, gguf:q8_0, safetensors:bf16, fp8, awq",
+        expected=f"a weight format such as {USUAL}",
         hint=f"did you mean {' or '.join(suggestions)}?"
         if suggestions
-        else "name one of: " + ", ".join(map(str, FORMATS)),
+        else "docs/formats.md has them all",
         suggestions=suggestions,
     )
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[-_.:\s]+", "-", text.strip().lower())
+    return re.sub(r"[-_.:/\s]+", "", text.lower())
 
 
 @cache
@@ -158,4 +164,6 @@ def _spellings() -> dict[str, Format]:
     for known in FORMATS:
         out.setdefault(_plain(str(known)), known)
         out.setdefault(_plain(known.quantization), known)
+        if known.container == "mlx":
+            out.setdefault(_plain(str(known)).replace("bit", ""), known)  # mlx:4, mlx:8-g32
     return out
