@@ -396,15 +396,17 @@ def test_what_was_finished_is_not_done_again(larger: Path, tmp_path: Path) -> No
 
     with pytest.raises(Stop):
         convert(larger, Q8, out, progress=stop, threads=1)
-    assert names(tmp_path) == ["out.gguf.partial", "out.gguf.partial.journal"]
-    partial = bytearray((tmp_path / "out.gguf.partial").read_bytes())
+    partial = tmp_path / "out.gguf.partial"
+    assert names(tmp_path) == [partial.name] and names(partial) == [".journal", "out.gguf"]
+    data = (partial / "out.gguf").read_bytes()
     made = convert(larger, Q8, out)
     assert 0 < made.resumed_tensors < made.tensors and names(tmp_path) == ["out.gguf"]
     expected = sha256(out)
     # Another source, target or a damaged journal begins anew.
     for spoiled in (b"", b"{", b'{"plan": "x"}\n[0, 1, 2]\n', b"\xff"):
-        (tmp_path / "out.gguf.partial").write_bytes(partial)
-        (tmp_path / "out.gguf.partial.journal").write_bytes(spoiled)
+        partial.mkdir()
+        (partial / "out.gguf").write_bytes(data)
+        (partial / ".journal").write_bytes(spoiled)
         assert convert(larger, Q8, out).resumed_tensors == 0
         assert sha256(out) == expected and names(tmp_path) == ["out.gguf"]
     with pytest.raises(Stop):

@@ -33,8 +33,8 @@ def alive(pid: int) -> bool:
 
 
 def half_made(home: Any) -> list[Path]:
-    """Files under a final name that no record vouches for."""
-    return [p for p in (home.folder / "data").rglob("*.partial") if p.is_file()]
+    """What a conversion that did not end has left."""
+    return list((home.folder / "data").rglob("*.partial"))
 
 
 def test_the_whole_way(home: Any) -> None:

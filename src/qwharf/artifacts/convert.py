@@ -2,9 +2,8 @@
 
 A checkpoint in Hugging Face layout, or a GGUF file, becomes a GGUF file, or a folder of safetensors
 in one of the formats of :mod:`qwharf.artifacts.targets`. GGUF tensors are those that llama.cpp's
-converter followed by ``llama-quantize`` would make, byte for byte. Unquantised weights go to GGUF
-by :mod:`qwharf.artifacts.streaming`, all else by :mod:`qwharf.artifacts.folder_streaming`; both
-work in bounded memory and can be killed and resumed at any moment.
+converter followed by ``llama-quantize`` would make, byte for byte. Memory is bounded, and a
+conversion may be killed and resumed at any moment: :mod:`qwharf.artifacts.streaming`.
 """
 
 from __future__ import annotations
@@ -14,24 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwharf import __version__
-from qwharf.artifacts import folder_streaming, gguf_metadata, streaming
-from qwharf.artifacts.convert_any import checked_header, folder_output, gguf_output
-from qwharf.artifacts.folder_streaming import MEMORY_BYTES, FolderOutput
-from qwharf.artifacts.sources import Source, read_source
-from qwharf.artifacts.stored import Stored, read_stored
-from qwharf.artifacts.streaming import Job, Output, Step
+from qwharf.artifacts import streaming
+from qwharf.artifacts.folder_plan import folder_output
+from qwharf.artifacts.gguf_plan import gguf_output
+from qwharf.artifacts.stored import read_stored
+from qwharf.artifacts.streaming import Step
 from qwharf.artifacts.targets import is_folder_target
 from qwharf.errors import FormatUnavailable
-from qwharf.formats.checkpoint import read_checkpoint
-from qwharf.formats.gguf import read_gguf, split_parts
 from qwharf.formats.names import FORMATS
-from qwharf.formats.tensors import gguf_tensors
 from qwharf.formats.weights import mlx
-from qwharf.quantize.ggml import FLOATS
-from qwharf.quantize.mixing import MIXES, mix_of, tensor_type
-from qwharf.types import Architecture, Format
+from qwharf.quantize.mixing import MIXES
+from qwharf.types import Format
 
-UNQUANTIZED = ("bf16", "f16", "f32")
 TARGETS = frozenset(name for name, mix in MIXES.items() if not mix.needs_importance)
 """What can be made: every mix that needs no importance matrix."""
 
@@ -54,9 +47,13 @@ def can_convert(source: Format, target: Format) -> bool:
 
     A quantised source is dequantised first; what it lost is not found again.
     """
+    return source != target and _makeable(target)
+
+
+def _makeable(target: Format) -> bool:
     if target.container == "gguf":
-        return source != target and target.quantization in TARGETS
-    return source != target and is_folder_target(target)
+        return target.quantization in TARGETS
+    return is_folder_target(target)
 
 
 def unavailable(subject: str, source: Format | None, target: Format) -> FormatUnavailable:
@@ -117,100 +114,29 @@ def convert(
         Conflict: another process is writing ``out_path``, or a folder of that name has content.
     """
     started = time.perf_counter()
-    if not (is_folder_target(target_format) or target_format.quantization in TARGETS):
+    if not _makeable(target_format):
         raise unavailable(str(source), None, target_format)
-    stored = _needs_decoding(source, target_format)
-    if stored is not None:
-        plan = _any_output(stored, target_format, out_path, name)
-        resumed = folder_streaming.run(
-            plan,
-            threads=threads,
-            memory_bytes=memory_bytes or MEMORY_BYTES,
-            progress=progress,
-            resume=resume,
-        )
-        return ConvertResult(
-            path=out_path,
-            format=target_format,
-            size_bytes=plan.size_bytes,
-            tensors=len(plan.units),
-            resumed_tensors=resumed,
-            seconds=time.perf_counter() - started,
-        )
-    read = read_source(source, name)
-    output = _output(read, target_format, out_path)
-    resumed = streaming.run(output, threads=threads, progress=progress, resume=resume)
+    stored = read_stored(source)
+    identity = "\n".join([_versions(), *map(_identity, stored.files)])
+    if target_format.container == "gguf":
+        plan = gguf_output(stored, target_format.quantization, out_path, identity, name)
+    else:
+        plan = folder_output(stored, target_format, out_path, identity)
+    resumed = streaming.run(
+        plan,
+        threads=threads,
+        memory_bytes=memory_bytes or streaming.MEMORY_BYTES,
+        progress=progress,
+        resume=resume,
+    )
     return ConvertResult(
         path=out_path,
         format=target_format,
-        size_bytes=output.size_bytes,
-        tensors=len(output.jobs),
+        size_bytes=plan.size_bytes,
+        tensors=len(plan.units),
         resumed_tensors=resumed,
         seconds=time.perf_counter() - started,
     )
-
-
-def _needs_decoding(source: Path, target: Format) -> Stored | None:
-    """The source, read for the folder engine; ``None`` where the GGUF engine does it alone."""
-    if target.container != "gguf" or not _is_plain(source):
-        return read_stored(source)
-    return None
-
-
-def _is_plain(source: Path) -> bool:
-    """Whether the weights are plain floats under the names that every checkpoint has."""
-    if source.is_dir():
-        checkpoint = read_checkpoint(source)
-        plain = checkpoint.format.quantization in UNQUANTIZED
-        return plain and not any(".switch_mlp." in name for name in checkpoint.tensors)
-    files = (read_gguf(part) for part in split_parts(source))
-    return all(t.type.name in FLOATS for file in files for t in file.tensors.values())
-
-
-def _any_output(stored: Stored, target: Format, out_path: Path, name: str | None) -> FolderOutput:
-    identity = "\n".join([_versions(), *map(_identity, stored.files)])
-    if target.container == "gguf":
-        _check_experts(stored.arch, stored.files[0], target)
-        return gguf_output(stored, target, out_path, identity, name)
-    return folder_output(stored, target, out_path, identity)
-
-
-def _output(source: Source, target: Format, out_path: Path) -> Output:
-    quantization = target.quantization
-    _check_experts(source.arch, source.files[0], target)
-    specs = gguf_tensors(source.arch)
-    types = {s.name: tensor_type(s, source.arch, quantization) for s in specs}
-    own = gguf_metadata.file_metadata(mix_of(quantization).file_type)
-    metadata = {key: own.get(key, value) for key, value in source.metadata.items()} | own
-    header = checked_header(metadata, specs, types, source.files[0])
-    jobs = [
-        Job(
-            name=s.name,
-            columns=s.shape[-1],
-            source=source.weights[s.name].type,
-            target=types[s.name],
-            pieces=source.weights[s.name].pieces,
-            offset=header.offsets[s.name],
-        )
-        for s in specs
-    ]
-    return Output(
-        path=out_path,
-        header=header.data,
-        jobs=tuple(jobs),
-        size_bytes=header.size_bytes,
-        identity="\n".join([_versions(), *map(_identity, source.files)]),
-    )
-
-
-def _check_experts(arch: Architecture, file: Path, target: Format) -> None:
-    if target.quantization == "mxfp4_moe" and not arch.is_moe:
-        raise FormatUnavailable(
-            str(file),
-            found="a dense model",
-            expected="a mixture of experts for gguf:mxfp4_moe",
-            hint="gguf:q4_k_m is the usual choice",
-        )
 
 
 def _identity(path: Path) -> str:

@@ -8,7 +8,7 @@ matrices of any size can be encoded in small pieces and by several threads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from qwharf.formats.ggml_types import GgmlType
 from qwharf.formats.weights import awq, compressed, fp8, gptq, mlx
 from qwharf.formats.weights.bits import packed_words
 from qwharf.formats.weights.floats import from_f32
+from qwharf.quantize import ggml
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,6 +66,31 @@ class Encoder(Protocol):
         """For a run of rows its piece of each part, in order, but those whose data is known."""
 
 
+def encode_stored(
+    encoder: Encoder, kind: GgmlType, raw: NDArray[np.uint8], columns: int
+) -> Sequence[NDArray[Any]] | None:
+    """What ``encoder`` makes of rows as they are stored; ``None`` where it needs their values.
+
+    Args:
+        encoder: of the target.
+        kind: of the rows.
+        raw: their bytes, flat. They are the result where source and target store the same.
+        columns: elements of a row.
+    """
+    if isinstance(encoder, PlainEncoder):
+        return [raw] if kind.name == encoder.dtype else None
+    if not isinstance(encoder, GgmlEncoder):
+        return None
+    if kind.name == encoder.kind.name:
+        return [raw]
+    if kind.name not in ggml.FLOATS:
+        return None
+    rows = raw.size // kind.size_bytes(columns)
+    made = np.empty(rows * encoder.kind.size_bytes(columns), np.uint8)
+    done = ggml.encode_raw(encoder.kind, kind.name, raw, columns, made, encoder.importance)
+    return [made] if done else None
+
+
 def _shape(rows: int, columns: int, stack: int) -> tuple[int, ...]:
     return (rows, columns) if stack == 1 else (stack, rows // stack, columns)
 
@@ -93,6 +119,8 @@ class GgmlEncoder:
 
     kind: GgmlType
     vector: bool = False
+    importance: F32 | None = field(default=None, repr=False, compare=False)
+    """How much an error weighs in each column; only types of blocks take notice."""
     step: int = 1
 
     def parts(self, name: str, rows: int, columns: int, stack: int = 1) -> list[Part]:
@@ -103,10 +131,8 @@ class GgmlEncoder:
 
     def encode(self, rows: F32) -> Sequence[NDArray[Any]]:
         """See :class:`Encoder`."""
-        from qwharf.quantize import ggml
-
         made = np.empty(rows.shape[0] * self.kind.size_bytes(rows.shape[1]), np.uint8)
-        ggml.encode_rows(self.kind, np.ascontiguousarray(rows), made)
+        ggml.encode_rows(self.kind, np.ascontiguousarray(rows), made, self.importance)
         return [made.reshape(rows.shape[0], -1)]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from qwharf.artifacts.positioned import Files, Region
-from qwharf.formats.ggml_types import GgmlType
+from qwharf.formats.ggml_types import GGML_TYPES, GgmlType
 from qwharf.formats.weights import awq, compressed, fp8, ggml, gptq, mlx
 from qwharf.formats.weights.floats import to_f32
 
@@ -37,6 +37,10 @@ class Matrix(Protocol):
     def region(self) -> Region:
         """The largest of its parts, for messages."""
 
+    @property
+    def kind(self) -> GgmlType | None:
+        """Of rows that lie one after the other in ``region`` and are all there is to it."""
+
     def read(self, files: Files, first: int, rows: int) -> F32:
         """Rows ``first`` to ``first + rows``, [rows, columns].
 
@@ -57,6 +61,11 @@ class Plain:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.region.shape
+
+    @property
+    def kind(self) -> GgmlType:
+        """See :class:`Matrix`."""
+        return GGML_TYPES[self.region.dtype]
 
     def read(self, files: Files, first: int, rows: int) -> F32:
         """See :class:`Matrix`."""
@@ -91,6 +100,7 @@ class BlockFp8:
     scales: Region
     block: tuple[int, int]
     step: int = 1
+    kind: None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -111,6 +121,7 @@ class Scaled:
     region: Region
     scales: Region
     step: int = 1
+    kind: None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -140,6 +151,7 @@ class Packed:
     """[words, groups]: packed along the rows."""
     groups: Region | None = None
     step: int = 32
+    kind: None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -181,6 +193,7 @@ class Awq:
     scales: Region
     zeros: Region | None
     step: int = 32
+    kind: None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -208,6 +221,7 @@ class Gptq:
     bits: int
     version: int
     step: int = 32
+    kind: None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -242,6 +256,7 @@ class Mlx:
     biases: Region
     bits: int
     step: int = 1
+    kind: None = None
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -41,10 +41,11 @@ class Region:
 
 
 class Files:
-    """One thread's open source files; close it when done."""
+    """Open source files, for any number of threads; close it when done."""
 
     def __init__(self) -> None:
         self._handles: dict[Path, int] = {}
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close all files."""
@@ -79,15 +80,7 @@ class Files:
         return out
 
     def _read(self, region: Region, offset: int, view: memoryview) -> None:
-        handle = self._handles.get(region.path)
-        if handle is None:
-            try:
-                handle = os.open(region.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            except OSError as e:
-                raise InvalidFile(
-                    str(region.path), found=e.strerror or str(e), expected="a readable weight file"
-                ) from e
-            self._handles[region.path] = handle
+        handle = self._handle(region.path)
         got = 0
         while got < len(view):
             count = read_at(handle, view[got:], offset + got)
@@ -100,6 +93,19 @@ class Files:
                     tensor=region.name,
                 )
             got += count
+
+    def _handle(self, path: Path) -> int:
+        with self._lock:
+            handle = self._handles.get(path)
+            if handle is None:
+                try:
+                    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+                except OSError as e:
+                    raise InvalidFile(
+                        str(path), found=e.strerror or str(e), expected="a readable weight file"
+                    ) from e
+                self._handles[path] = handle
+            return handle
 
 
 @dataclass(frozen=True, slots=True)

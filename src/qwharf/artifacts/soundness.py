@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qwharf.artifacts.encoders import GgmlEncoder
+from qwharf.artifacts.output import Unit
 from qwharf.errors import InvalidFile
 from qwharf.formats.ggml_types import GgmlType
+from qwharf.formats.weights.floats import EXPONENT, all_finite
+from qwharf.quantize import ggml
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-EXPONENT: dict[str, tuple[Any, int]] = {
-    "BF16": (np.uint16, 0x7F80), "F16": (np.uint16, 0x7C00), "F32": (np.uint32, 0x7F800000),
-}  # fmt: skip
+    F32 = NDArray[np.float32]
 
 
-def all_finite(dtype: str, stored: NDArray[Any]) -> bool:
-    """Whether no element of stored floats is infinite or undefined."""
-    kind, exponent = EXPONENT[dtype]
-    bits = np.ascontiguousarray(stored).view(kind)
-    return bits.size == 0 or int((bits & kind(exponent)).max()) != exponent
+def check_stored(path: Path, name: str, kind: GgmlType, raw: NDArray[np.uint8]) -> None:
+    """Refuse stored rows with an element, or the scale of a block, that is no finite number.
+
+    Raises:
+        InvalidFile: names the file and the tensor.
+    """
+    if not _sound(kind, raw):
+        raise _not_finite(path, name)
 
 
-def not_finite(path: Path, name: str) -> InvalidFile:
-    """The error for weights that are not numbers."""
-    return InvalidFile(
-        str(path),
-        found=f"an infinite or undefined value (NaN) in the weights of {name}",
-        expected="finite numbers",
-        hint="the checkpoint is damaged or its training diverged; get it again",
-        tensor=name,
-    )
+def check_values(path: Path, name: str, values: F32) -> None:
+    """Refuse decoded rows with an element that is no finite number; see :func:`check_stored`."""
+    if not np.isfinite(values).all():
+        raise _not_finite(path, name)
+
+
+def check_made(
+    path: Path, unit: Unit, made: Sequence[NDArray[Any]], values: Callable[[], F32]
+) -> None:
+    """Refuse what became infinite by encoding, because the target cannot hold it.
+
+    Raises:
+        InvalidFile: names the file, the tensor and the largest of ``values``.
+    """
+    parts = [part for part, _ in unit.parts if part.along != "none"]
+    encoder = unit.encoders[0]
+    for part, array in zip(parts, made, strict=True):
+        if isinstance(encoder, GgmlEncoder):
+            good, name = _sound(encoder.kind, array.reshape(-1)), encoder.kind.name
+        else:
+            good, name = part.dtype not in EXPONENT or all_finite(part.dtype, array), part.dtype
+        if not good:
+            raise InvalidFile(
+                str(path),
+                found=f"weights of {unit.name} up to {float(np.abs(values()).max()):.3g}",
+                expected=f"weights within the range of {name}",
+                hint="convert to bf16, which holds any of them",
+                tensor=unit.name,
+            )
 
 
 def senseless(path: Path, name: str, found: str) -> InvalidFile:
@@ -47,22 +73,17 @@ def senseless(path: Path, name: str, found: str) -> InvalidFile:
     )
 
 
-def too_large(path: Path, name: str, dtype: str, values: NDArray[np.float32]) -> InvalidFile:
-    """The error for weights that the target cannot hold."""
+def _not_finite(path: Path, name: str) -> InvalidFile:
     return InvalidFile(
         str(path),
-        found=f"weights of {name} up to {float(np.abs(values).max()):.3g}",
-        expected=f"weights within the range of {dtype}",
-        hint="convert to bf16, which holds any of them",
+        found=f"an infinite or undefined value (NaN) in the weights of {name}",
+        expected="finite numbers",
+        hint="the checkpoint is damaged or its training diverged; get it again",
         tensor=name,
     )
 
 
-def sound(kind: GgmlType, stored: NDArray[np.uint8]) -> bool:
-    """Whether no element, and no scale of a block, is infinite or undefined."""
-    from qwharf.quantize import ggml
-
-    raw = stored.reshape(-1)
-    if kind.name in ggml.FLOATS:
-        return ggml.all_finite(kind.name, raw)
+def _sound(kind: GgmlType, raw: NDArray[np.uint8]) -> bool:
+    if kind.name in EXPONENT:
+        return all_finite(kind.name, raw)
     return ggml.library().valid(kind, raw)

@@ -22,6 +22,7 @@ import numpy as np
 
 from qwharf.errors import EngineError, UsageError
 from qwharf.formats.ggml_types import GGML_TYPES, GgmlType
+from qwharf.formats.weights.floats import f32_to_bf16
 from qwharf.quantize import kernels
 
 if TYPE_CHECKING:
@@ -264,46 +265,3 @@ def run_all(work: Callable[[int], Any], items: range, threads: int) -> None:
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(work, items):
             pass
-
-
-# ------------------------------------------------------------------------------ 16-bit floats
-
-
-def bf16_to_f32(
-    source: NDArray[np.uint16], out: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
-    """Widen bfloat16 bit patterns: they are the upper halves of the F32 ones."""
-    wide = np.empty(source.shape, np.float32) if out is None else out
-    np.left_shift(source, np.uint32(16), out=wide.view(np.uint32), dtype=np.uint32)
-    return wide
-
-
-def f32_to_bf16(source: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Round F32 to bfloat16 bit patterns: to nearest, ties to even; NaN stays (a quiet) NaN.
-
-    The same result as ``ggml_fp32_to_bf16``: adding 0x7FFF plus the lowest kept bit carries into
-    the kept half exactly when rounding up is due.
-    """
-    bits = np.ascontiguousarray(source).view(np.uint32)
-    upper = bits >> np.uint32(16)
-    rounded = (bits + np.uint32(0x7FFF) + (upper & np.uint32(1))) >> np.uint32(16)
-    nan = (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
-    if nan.any():
-        rounded = np.where(nan, upper | np.uint32(0x40), rounded)
-    return rounded.astype(np.uint16)
-
-
-_EXPONENT = {
-    "BF16": (np.uint16, 0x7F80),
-    "F16": (np.uint16, 0x7C00),
-    "F32": (np.uint32, 0x7F800000),
-}
-
-
-def all_finite(type_name: str, raw: NDArray[np.uint8]) -> bool:
-    """Whether no element of ``raw`` (bytes of F32, F16 or BF16) is infinite or NaN."""
-    dtype, exponent = _EXPONENT[type_name]
-    bits = raw.view(dtype)
-    if bits.size == 0:
-        return True
-    return int((bits & dtype(exponent)).max()) != exponent

@@ -93,6 +93,19 @@ def _e4m3_table() -> NDArray[np.uint8]:
     return np.asarray(code | (halves >> np.uint32(8) & np.uint32(0x80)), dtype=np.uint8)
 
 
+EXPONENT: dict[str, tuple[Any, int]] = {
+    "BF16": (np.uint16, 0x7F80), "F16": (np.uint16, 0x7C00), "F32": (np.uint32, 0x7F800000),
+}  # fmt: skip
+"""Of each dtype the bits that are all set in what is infinite or undefined."""
+
+
+def all_finite(dtype: str, stored: NDArray[Any]) -> bool:
+    """Whether no element of stored floats (``BF16``, ``F16``, ``F32``) is infinite or NaN."""
+    kind, exponent = EXPONENT[dtype]
+    bits = np.ascontiguousarray(stored).view(kind)
+    return bits.size == 0 or int((bits & kind(exponent)).max()) != exponent
+
+
 # ------------------------------------------------------------------------------- stored numbers
 
 STORED: dict[str, Any] = {

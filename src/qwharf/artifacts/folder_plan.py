@@ -1,32 +1,22 @@
-"""Conversion of any stored weights: to a folder (safetensors, MLX), or from quantised ones to GGUF.
-
-:mod:`qwharf.artifacts.convert` decides which engine does a conversion; this is what it hands on to
-:mod:`qwharf.artifacts.folder_streaming`.
-"""
+"""The plan of a folder of safetensors: its tensors, their shards, and the files beside them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qwharf.artifacts import gguf_metadata, sources
 from qwharf.artifacts.companions import companions
-from qwharf.artifacts.encoders import Encoder, GgmlEncoder, Part
-from qwharf.artifacts.folder_streaming import FolderOutput, OutFile, Unit
-from qwharf.artifacts.gguf_metadata import Metadata
+from qwharf.artifacts.encoders import Encoder, Part
 from qwharf.artifacts.matrices import Matrix
+from qwharf.artifacts.output import OutFile, Output, Unit
 from qwharf.artifacts.positioned import Place, itemsize_of
 from qwharf.artifacts.stored import Stored
 from qwharf.artifacts.targets import made_tensors, plain_dtype, target_of
-from qwharf.errors import FormatUnavailable, InvalidFile
-from qwharf.formats.ggml_types import GgmlType
-from qwharf.formats.gguf_writer import Header, gguf_header
+from qwharf.errors import FormatUnavailable
 from qwharf.formats.safetensors import safetensors_header
-from qwharf.formats.tensors import TensorSpec, checkpoint_tensors, gguf_name, gguf_tensors
-from qwharf.quantize.mixing import mix_of, tensor_type
 from qwharf.types import Format
 
 SHARD_BYTES = 5_000_000_000
@@ -50,12 +40,9 @@ def _part_bytes(part: Part) -> int:
     return part.grid[0] * part.grid[1] * itemsize_of(part.dtype)
 
 
-# ------------------------------------------------------------------------------------- folders
-
-
 def folder_output(
     stored: Stored, format: Format, path: Path, identity: str, shard_bytes: int = SHARD_BYTES
-) -> FolderOutput:
+) -> Output:
     """The plan of a folder of safetensors.
 
     Raises:
@@ -101,7 +88,7 @@ def folder_output(
         total = sum(u.size_bytes for u in planned)
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
         texts["model.safetensors.index.json"] = json.dumps(index, indent=2).encode() + b"\n"
-    return FolderOutput(
+    return Output(
         path=path,
         files=tuple(files),
         units=tuple(units),
@@ -128,73 +115,6 @@ def _placed(unit: _Planned, file: int, offsets: Any) -> Unit:
     return Unit(
         name=unit.name,
         pieces=unit.pieces,
-        encoder=unit.encoder,
+        encoders=(unit.encoder,) * len(unit.pieces),
         parts=tuple(zip(unit.parts, places, strict=True)),
     )
-
-
-# ---------------------------------------------------------------------------------------- GGUF
-
-
-def gguf_output(
-    stored: Stored, format: Format, path: Path, identity: str, name: str | None
-) -> FolderOutput:
-    """The plan of a GGUF file.
-
-    Raises:
-        InvalidFile: the source lacks what goes along with weights.
-    """
-    arch = stored.arch
-    if stored.checkpoint is not None:
-        metadata = sources.checkpoint_metadata(stored.checkpoint, name)
-    elif stored.gguf is not None:
-        metadata = sources.gguf_file_metadata(stored.gguf, name)
-    else:
-        raise ValueError("neither a checkpoint nor a GGUF file")
-    own = gguf_metadata.file_metadata(mix_of(format.quantization).file_type)
-    metadata = {key: own.get(key, value) for key, value in metadata.items()} | own
-    specs = gguf_tensors(arch)
-    kinds = {s.name: tensor_type(s, arch, format.quantization) for s in specs}
-    header = checked_header(metadata, specs, kinds, stored.files[0])
-    pieces: dict[str, list[Matrix]] = {}
-    for spec in checkpoint_tensors(arch, lm_head=not arch.tie_word_embeddings):
-        pieces.setdefault(gguf_name(spec.name) or "", []).append(stored.matrices[spec.name])
-    units = []
-    for spec in specs:
-        encoder = GgmlEncoder(kinds[spec.name], len(spec.shape) == 1)
-        found = tuple(pieces[spec.name])
-        rows = sum(p.shape[0] for p in found)
-        parts = encoder.parts(spec.name, rows, spec.shape[-1], len(found))
-        units.append(_placed(_Planned(spec.name, found, encoder, tuple(parts)), 0, header.offsets))
-    file = OutFile(name=path.name, header=header.data, size_bytes=header.size_bytes)
-    return FolderOutput(
-        path=path,
-        files=(file,),
-        units=tuple(units),
-        identity=identity,
-        texts={},
-        copies={},
-        single=True,
-    )
-
-
-def checked_header(
-    metadata: Metadata,
-    specs: Sequence[TensorSpec],
-    kinds: Mapping[str, GgmlType],
-    source: Path,
-) -> Header:
-    """The header of a GGUF file with these tensors.
-
-    Raises:
-        InvalidFile: a lone surrogate in a token or template, or a number out of range.
-    """
-    try:
-        return gguf_header(metadata, [(s.name, s.shape, kinds[s.name]) for s in specs])
-    except ValueError as e:
-        raise InvalidFile(
-            str(source.parent),
-            found=f"a value that no GGUF file can hold: {str(e)[:200]}",
-            expected="texts in UTF-8, and numbers in range",
-            hint="fetch config.json, generation_config.json and the tokenizer's files again",
-        ) from e
