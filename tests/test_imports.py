@@ -12,6 +12,7 @@ NOUNS = {"types", "errors"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
+    "texts": set(),
     "file_locks": set(),
     "codec": {"types"},
     "settings": {"errors"},
@@ -25,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "forward": NOUNS | {"formats", "artifacts", "quantize"},
     "testing": NOUNS | {"formats", "catalog"},
     "engines": NOUNS | {"settings", "file_locks", "hardware"},
-    "platforms": NOUNS | {"settings", "formats", "engines"},
+    "platforms": NOUNS | {"settings", "formats", "artifacts", "engines"},
     "verify": NOUNS | {"formats"},
     "gateway": NOUNS | {"settings", "codec", "platforms"},
     "daemon": NOUNS | {"settings", "codec", "file_locks", "platforms", "gateway"},
