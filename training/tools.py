@@ -222,6 +222,8 @@ def _request(draw: Draw, made: Made, values: Values) -> str:
     if not values:
         shapes = [f"Call {made.name}.", f"Please {words}.", f"Use {made.name}.",
                   f"{words.capitalize()}.", f"Can you {words}?", f"Run {made.name}, please.",
+                  f"I need you to {words}.", f"I would like to {words}.", f"Now {words}.",
+                  f"You should {words}.", f"I want {made.name}.", f"Could you {words}?",
                   f"I want you to {words}."]  # fmt: skip
         return draw.phrase(shapes)
     told = list(values)
@@ -236,6 +238,10 @@ def _request(draw: Draw, made: Made, values: Values) -> str:
         f"Run {made.name} with {joined}",
         f"I need to {words}: {joined}.",
         f"Can you {words} with {joined}?",
+        f"Please call {made.name} with {joined}.",
+        f"Please run {made.name}: {joined}.",
+        f"Now use {made.name} with {joined}.",
+        f"{words.capitalize()}: {joined}.",
         f"Please use {made.name} with {joined}.",
     ]
     verb, _, noun = words.partition(" ")
