@@ -76,10 +76,12 @@ class Placed:
     artifact_id: str
     model: str
     """The name under which that program knows it."""
+    root: Path | None = None
+    """The folder of models that it was placed in."""
     url: str | None = None
     """Of the service, where it was handed over the network instead."""
     digest: str | None = None
-    """What the service calls it after that, to know it again."""
+    """What the service calls the model itself, to know it again."""
     files: tuple[PlacedFile, ...] = ()
     version: int = VERSION
 
