@@ -181,13 +181,7 @@ class _Gateway:
             wire = dialect(fields, deployment.spec)
             order = proxy.Order(
                 calls=[
-                    Call(
-                        name=name,
-                        path=wire.path,
-                        body=to_bytes(b),
-                        read=wire.read,
-                        model=wire.model,
-                    )
+                    Call(name=name, path=wire.path, body=to_bytes(b), read=wire.read)
                     for b in wire.bodies
                 ],
                 per_prompt=wire.per_prompt,

@@ -17,7 +17,7 @@ from qwharf.gateway.errors import ENGINE, INVALID, ApiError
 TOO_LONG = "context_length_exceeded"
 _TOO_LONG = re.compile(
     r"exceed_context_size|context[ _](?:length|size|window)|maximum context|max_model_len"
-    r"|longer than the (?:model|context)|\bn_ctx\b",
+    r"|longer than the (?:model|context)|the context \d|\bn_ctx\b",
     re.IGNORECASE,
 )
 MAX_NESTED = 3
@@ -63,7 +63,9 @@ def refusal_of(status: int, found: Any) -> ApiError:
     if not isinstance(message, str) or not message:
         message = f"The engine answered with HTTP {status}."
     if status in (401, 403):
-        return _key_refused(status, message)
+        return _other(f"refuses its key (HTTP {status}: {message})", "engine_key_refused")
+    if status == 404:
+        return _other(f"does not have its model: {message}", "engine_lacks_model")
     if not 400 <= status < 600:
         status = 502
     told = error.get("type")
@@ -81,13 +83,13 @@ def refusal_of(status: int, found: Any) -> ApiError:
     )
 
 
-def _key_refused(status: int, message: str) -> ApiError:
-    """Not 401: that would be about the key of qwharf's own client."""
+def _other(what: str, code: str) -> ApiError:
+    """Not with the engine's status: 401 and 404 would be about qwharf's own key and names."""
     return ApiError(
         502,
-        f"The server behind this deployment refuses its key (HTTP {status}: {message}).",
+        f"The server behind this deployment {what}.",
         type=ENGINE,
-        code="engine_key_refused",
+        code=code,
         upstream=True,
     )
 

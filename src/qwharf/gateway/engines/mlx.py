@@ -2,7 +2,7 @@
 
 It ignores formats, ``tool_choice`` and what else it does not know, in silence; gives log
 probabilities without the chosen token; stops after 512 tokens unless told; looks for penalties at
-the last 20 tokens only; and loads whatever model a request names, from the hub if need be.
+the last 20 tokens only; and finds calls only in models whose template it knows by its wording.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from qwharf.gateway.engines.openai_route import OpenAiRoute
+from qwharf.gateway.engines.text import CALL
 from qwharf.gateway.fields import JsonObject
 from qwharf.gateway.requests import ChatRequest, Generation
 from qwharf.types import DeploymentSpec
@@ -22,6 +23,7 @@ class Mlx(OpenAiRoute):
     """The engine ``mlx``."""
 
     title = "mlx-lm"
+    tags = (CALL,)
     cannot: ClassVar[Mapping[str, str]] = {
         "response_format": "its server does not enforce formats, and would ignore this one",
         "tool_choice": "its server cannot make the model call a tool, and would ignore this",
@@ -31,10 +33,6 @@ class Mlx(OpenAiRoute):
         "cache_prompt": _IGNORED,
         "messages": "its server answers a last message of the assistant instead of continuing it",
     }
-
-    def model(self, spec: DeploymentSpec) -> str | None:
-        """The one that it was started with."""
-        return "default_model" if spec.endpoint is None else None
 
     def sampling(self, g: Generation, spec: DeploymentSpec) -> JsonObject:
         """Penalties look at all that was said, as elsewhere."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from qwharf.gateway.engines.openai_route import OpenAiRoute
+from qwharf.gateway.engines.text import CALL, REASONING
 from qwharf.gateway.fields import JsonObject
 from qwharf.gateway.requests import ChatRequest, Generation
 from qwharf.types import DeploymentSpec
@@ -19,7 +20,7 @@ class OpenAi(OpenAiRoute):
     """The engine ``openai``."""
 
     title = "a server of unknown kind"
-    tagged = True
+    tags = (REASONING, CALL)
     cannot: ClassVar[Mapping[str, str]] = dict.fromkeys(
         (
             "top_k",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
 from qwharf.gateway.engine_errors import cannot
 from qwharf.gateway.engines.reply import Reply
 from qwharf.gateway.engines.streams import Changed
+from qwharf.gateway.engines.text import CALL
 from qwharf.gateway.engines.wire import Stream, Wire
 from qwharf.gateway.errors import ApiError
 from qwharf.gateway.fields import JsonObject
@@ -27,8 +28,8 @@ class OpenAiRoute:
 
     title: ClassVar[str]
     cannot: ClassVar[Mapping[str, str]] = {}
-    tagged: ClassVar[bool] = False
-    """Whether it may leave ``<think>`` in the content."""
+    tags: ClassVar[Collection[str]] = ()
+    """What it may leave within the content, between its tags."""
 
     # -------------------------------------------------------------------------------- requests
 
@@ -48,10 +49,7 @@ class OpenAiRoute:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         if _continues(request):
             body |= self.prefill()
-        one_call = bool(request.tools) and not request.parallel_tool_calls
-        return self.wire(
-            CHAT_PATH, [body], request.generation, self.reader(spec, one_call), self.model(spec)
-        )
+        return self.wire(CHAT_PATH, [body], request.generation, self.reader(spec, request))
 
     def completion(self, request: CompletionRequest, spec: DeploymentSpec) -> Wire:
         """Plain texts."""
@@ -62,7 +60,7 @@ class OpenAiRoute:
         if request.top_logprobs is not None:
             body["logprobs"] = request.top_logprobs
         bodies = [body | {"prompt": p} for p in request.prompts]
-        return self.wire(COMPLETION_PATH, bodies, g, self.reader(spec), self.model(spec))
+        return self.wire(COMPLETION_PATH, bodies, g, self.reader(spec))
 
     def embedding(self, request: EmbeddingRequest, spec: DeploymentSpec) -> Wire:
         """None: the models write text."""
@@ -79,10 +77,6 @@ class OpenAiRoute:
                 raise cannot(name, self.title, why)
 
     # ----------------------------------------------------------------------- parts of requests
-
-    def model(self, spec: DeploymentSpec) -> str | None:
-        """The name to ask for, where it is not the upstream's."""
-        return None
 
     def sampling(self, g: Generation, spec: DeploymentSpec) -> JsonObject:
         """How to draw, under the names that most engines share."""
@@ -138,9 +132,13 @@ class OpenAiRoute:
 
     # --------------------------------------------------------------------------------- replies
 
-    def reader(self, spec: DeploymentSpec, one_call: bool = False) -> Callable[[], Stream]:
-        """Makes what reads one reply."""
-        return lambda: Changed(Reply(spec.name, tagged=self.tagged, one_call=one_call).change)
+    def reader(
+        self, spec: DeploymentSpec, request: ChatRequest | None = None
+    ) -> Callable[[], Stream]:
+        """Makes what reads one reply; of a plain completion without a chat request."""
+        tags = self.tags if request is None or request.tools else set(self.tags) - {CALL}
+        one_call = request is not None and not request.parallel_tool_calls
+        return lambda: Changed(Reply(spec.name, tags=tags, one_call=one_call).change)
 
     def wire(
         self,
@@ -148,7 +146,6 @@ class OpenAiRoute:
         bodies: list[JsonObject],
         g: Generation,
         read: Callable[[], Stream],
-        model: str | None,
     ) -> Wire:
         """``n`` bodies for each; with a seed, each has its own.
 
@@ -161,7 +158,6 @@ class OpenAiRoute:
         return Wire(
             path=path,
             bodies=[choice | streaming for b in bodies for choice in _choices(b, g)],
-            model=model,
             read=read,
             per_prompt=g.n,
             stream=g.stream,

@@ -7,9 +7,21 @@ with ``tool_calls``.
 
 from __future__ import annotations
 
+import json
+import uuid
+from collections.abc import Collection
 from typing import Any
 
-from qwharf.gateway.engines.text import CONTENT, REASONING, Breaks, Tags
+from qwharf.gateway.engines.text import (
+    CALL,
+    CLOSING,
+    CONTENT,
+    OPENING,
+    REASONING,
+    Breaks,
+    Piece,
+    Tags,
+)
 from qwharf.gateway.fields import JsonObject
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
@@ -22,16 +34,17 @@ class Reply:
 
     Args:
         name: the deployment's.
-        tagged: the engine may leave ``<think>`` in the content.
+        tags: what the engine may leave within the content, between its tags.
         one_call: calls after the first are left out, which the engine was not told.
     """
 
-    def __init__(self, name: str, *, tagged: bool = False, one_call: bool = False) -> None:
+    def __init__(self, name: str, *, tags: Collection[str] = (), one_call: bool = False) -> None:
         self._name = name
         self._one_call = one_call
-        self._tags = Tags(calls=False) if tagged else None
+        self._tags = Tags(tags)
         self._breaks = Breaks()
-        self._begun = self._called = False
+        self._begun = False
+        self._calls = 0
 
     def change(self, event: JsonObject) -> JsonObject | None:
         """An event of the engine, for the client; ``None``: nothing of it is left."""
@@ -51,7 +64,7 @@ class Reply:
         delta = self._delta(choice["delta"] or {}, bool(finish))
         if not delta and not finish and not choice.get("logprobs"):
             return None
-        if finish == "stop" and self._called:
+        if finish == "stop" and self._calls:
             finish = "tool_calls"
         made: JsonObject = {"index": 0, "delta": delta, "finish_reason": finish}
         if choice.get("logprobs"):
@@ -65,29 +78,41 @@ class Reply:
             made |= {"role": "assistant", "content": None}
         thought = "".join(_text(delta[n]) for n in REASONING_FIELDS if delta.get(n))
         reasoning = self._breaks.reasoning(thought) if thought else ""
-        content = ""
+        content, calls = "", list(delta.get("tool_calls") or ())
         for kind, text in self._pieces(_text(delta.get("content") or ""), last):
             if kind == REASONING:
                 reasoning += self._breaks.reasoning(text)
+            elif kind == CALL and (call := self._parsed(text)):
+                calls.append(call)
             else:
-                content += self._breaks.content(text)
+                content += self._breaks.content(_said(kind, text))
         if reasoning:
             made["reasoning_content"] = reasoning
         if content:
             made["content"] = content
-        calls = [c for c in map(self._call, delta.get("tool_calls") or ()) if c]
-        if calls:
-            self._called = True
-            made["tool_calls"] = calls
+        if wanted := [c for c in map(self._call, calls) if c]:
+            made["tool_calls"] = wanted
         return made
 
-    def _pieces(self, text: str, last: bool) -> list[tuple[str, str]]:
-        if self._tags is None:
-            return [(CONTENT, text)] if text else []
+    def _pieces(self, text: str, last: bool) -> list[Piece]:
         return [*self._tags.feed(text), *(self._tags.end() if last else ())]
+
+    def _parsed(self, text: str) -> JsonObject | None:
+        """A call that stood in the text; ``None``: it is none, and stays text."""
+        try:
+            found = json.loads(text)
+            name, arguments = found["name"], found.get("arguments", {})
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return None
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            return None
+        written = json.dumps(arguments, ensure_ascii=False)
+        function = {"name": name, "arguments": written}
+        return {"index": self._calls, "id": uuid.uuid4().hex, "function": function}
 
     def _call(self, call: JsonObject) -> JsonObject | None:
         index = call.get("index", 0)
+        self._calls = max(self._calls, index + 1)
         if self._one_call and index:
             return None
         function = {k: v for k, v in (call.get("function") or {}).items() if v is not None}
@@ -106,6 +131,10 @@ class Reply:
         if found := choice.get("logprobs"):
             made["logprobs"] = found if "content" in found else {"content": _entries(found)}
         return made
+
+
+def _said(kind: str, text: str) -> str:
+    return text if kind == CONTENT else OPENING[kind] + text + CLOSING[kind]
 
 
 def _text(value: Any) -> str:

@@ -1,60 +1,74 @@
-"""Text of a reply as it comes: which part is thought, and where its blank lines go."""
+"""Text of a reply as it comes: which part is thought, which a call, and which is said."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 REASONING, CONTENT, CALL = "reasoning", "content", "call"
-_TAGS = {
-    "<think>": REASONING,
-    "</think>": CONTENT,
-    "<tool_call>": CALL,
-    "</tool_call>": CONTENT,
-}
+OPENING = {REASONING: "<think>", CALL: "<tool_call>"}
+CLOSING = {REASONING: "</think>", CALL: "</tool_call>"}
+
+Piece = tuple[str, str]
+"""What it is, and the text without its tags."""
 
 
 class Tags:
-    """Cuts text at its tags: to each piece, whether it is thought, said, or a call.
+    """Cuts text at its tags.
+
+    A call comes whole, when it is closed; all else as soon as it is certain. A call within the
+    thinking ends that, as engines have it; a thought within a call is but text.
 
     Args:
-        calls: whether the tags of calls count; they are text otherwise.
+        kinds: whose tags count; others are text.
         begins: what the text is before its first tag.
     """
 
-    def __init__(self, *, calls: bool, begins: str = CONTENT) -> None:
-        self._tags = {t: k for t, k in _TAGS.items() if calls or "think" in t}
+    def __init__(self, kinds: Collection[str], begins: str = CONTENT) -> None:
+        self._kinds = [k for k in (REASONING, CALL) if k in kinds]
         self._kind = begins
         self._held = ""
 
-    def feed(self, text: str) -> Iterator[tuple[str, str]]:
-        """The pieces that are certain with ``text``; what may be half a tag is held back."""
-        text = self._held + text
-        while text:
-            at, tag = min(((text.find(t), t) for t in self._tags if t in text), default=(-1, ""))
-            if at < 0:
-                break
-            if at:
-                yield self._kind, text[:at]
-            if self._kind == CALL and tag != "</tool_call>":
-                yield self._kind, tag  # within a call it is but text
-            else:
-                self._kind = self._tags[tag]
-            text = text[at + len(tag) :]
-        keep = max((n for t in self._tags for n in _overlaps(text, t)), default=0)
-        self._held = text[len(text) - keep :]
-        if len(text) > keep:
-            yield self._kind, text[: len(text) - keep]
+    def feed(self, text: str) -> Iterator[Piece]:
+        """The pieces that are certain with ``text``."""
+        self._held += text
+        while found := self._next():
+            at, tag, kind = found
+            before, self._held = self._held[:at], self._held[at + len(tag) :]
+            if before or self._kind == CALL:
+                yield self._kind, before
+            self._kind = kind
+        if self._kind != CALL:
+            keep = max((_overlap(self._held, tag) for tag in self._awaited()), default=0)
+            certain = self._held[: len(self._held) - keep]
+            self._held = self._held[len(certain) :]
+            if certain:
+                yield self._kind, certain
 
-    def end(self) -> Iterator[tuple[str, str]]:
-        """What was held back: it was no tag."""
-        if self._held:
-            yield self._kind, self._held
-        self._held = ""
+    def end(self) -> Iterator[Piece]:
+        """What was held back: no tag after all, or a call that was never closed."""
+        rest, self._held = self._held, ""
+        if self._kind == CALL:
+            yield CONTENT, OPENING[CALL] + rest
+        elif rest:
+            yield self._kind, rest
+        self._kind = CONTENT
+
+    def _awaited(self) -> dict[str, str]:
+        """The tags that mean something now, and what begins with each."""
+        if self._kind == CALL:
+            return {CLOSING[CALL]: CONTENT}
+        made = {OPENING[k]: k for k in self._kinds}
+        return made | ({CLOSING[REASONING]: CONTENT} if REASONING in self._kinds else {})
+
+    def _next(self) -> tuple[int, str, str] | None:
+        found = [(self._held.find(tag), tag, kind) for tag, kind in self._awaited().items()]
+        return min((f for f in found if f[0] >= 0), default=None)
 
 
-def _overlaps(text: str, tag: str) -> Iterator[int]:
-    """Lengths of the ends of ``text`` that ``tag`` begins with."""
-    return (n for n in range(1, min(len(tag), len(text) + 1)) if text.endswith(tag[:n]))
+def _overlap(text: str, tag: str) -> int:
+    """How much of the end of ``text`` may be the beginning of ``tag``."""
+    longest = min(len(text), len(tag) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(tag[:n])), 0)
 
 
 class Breaks:
@@ -65,24 +79,20 @@ class Breaks:
 
     def __init__(self) -> None:
         self._thought = self._said = False
-        self._thinking = False
         self._held = ""
 
     def reasoning(self, text: str) -> str:
         """What of ``text`` goes on; breaks at its end wait for more."""
-        self._thought = True
-        text = self._held + text
-        if not self._thinking:
-            text = text.lstrip("\n")
+        text = self._held + (text if self._thought else text.lstrip("\n"))
         kept = text.rstrip("\n")
-        self._thinking = self._thinking or bool(kept)
-        self._held = text[len(kept) :] if self._thinking else ""
+        self._thought = self._thought or bool(kept)
+        self._held = text[len(kept) :]
         return kept
 
     def content(self, text: str) -> str:
         """What of ``text`` goes on."""
-        self._held = ""
-        if self._thought and not self._said:
+        if not self._said and self._thought:
             text = text.lstrip("\n")
+        self._held = ""
         self._said = self._said or bool(text)
         return text

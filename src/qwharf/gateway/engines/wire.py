@@ -48,9 +48,7 @@ class Wire:
 
     path: str
     bodies: Sequence[JsonObject]
-    """Without the model's name."""
-    model: str | None = None
-    """The name to ask for; ``None``: that of the upstream."""
+    """Without the model's name, which the upstream knows."""
     read: Callable[[], Stream] | None = None
     """Makes the reader of one reply; ``None``: the engine is not asked to stream."""
     per_prompt: int = 1
