@@ -1,4 +1,7 @@
-"""What every platform must do, on real engines and real files."""
+"""What every platform that we start must do, on real engines and real files.
+
+What services must do is in ``test_service_contract.py``.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ class Case:
     spec: DeploymentSpec
 
 
-@pytest.fixture(scope="module", params=platforms.names())
+CHILDREN = [name for name in platforms.names() if platforms.is_child(platforms.get(name))]
+
+
+@pytest.fixture(scope="module", params=CHILDREN)
 def case(request: pytest.FixtureRequest, tiny_gguf: Path) -> Case:
     return Case(platforms.get(request.param), spec_of(tiny_gguf, platform=request.param))
 

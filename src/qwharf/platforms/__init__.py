@@ -31,7 +31,10 @@ __all__ = [
     "names",
 ]
 
-_WHERE = {"llama.cpp": ("qwharf.platforms.llama_cpp", "LlamaCpp")}
+_WHERE = {
+    "llama.cpp": ("qwharf.platforms.llama_cpp", "LlamaCpp"),
+    "ollama": ("qwharf.platforms.ollama", "OllamaPlatform"),
+}
 
 
 def names() -> tuple[str, ...]:

@@ -77,6 +77,8 @@ def environment(process: psutil.Process | None) -> Mapping[str, str] | None:
     """The environment of a process, if it may be known."""
     if process is None:
         return None
+    if process.pid == os.getpid():  # the system knows only what we started with
+        return os.environ
     try:
         return dict(process.environ())
     except (psutil.Error, OSError):
