@@ -10,6 +10,7 @@ expert apart. Quantisers weigh their errors by sum / count. llama.cpp has two fo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,14 @@ class Importance:
     source: str = "importance matrix"
     """The file it was read from, for messages."""
 
+    def digest(self) -> str:
+        """Changes whenever what it makes of a model could."""
+        made = hashlib.sha256()
+        for name, entry in sorted(self.entries.items()):
+            made.update(f"{name} {entry.sums.shape}\n".encode("utf-8", "surrogateescape"))
+            made.update(np.ascontiguousarray(entry.means()).data)
+        return made.hexdigest()
+
     def weights(self, name: str, experts: int, columns: int) -> F32 | None:
         """The importances of a tensor, [experts, columns]; ``None`` if there are none.
 
@@ -112,8 +121,12 @@ def needs_importance(name: str, type_name: str, quantization: str) -> bool:
     return type_name in IMPORTANCE_TYPES or (type_name == "Q2_K" and quantization == "q2_k_s")
 
 
-def recorded(importance: Importance, file_name: str) -> dict[str, tuple[str, Any]]:
-    """The GGUF keys by which a quantised file tells what it was made with."""
+def recorded(importance: Importance) -> dict[str, tuple[str, Any]]:
+    """The GGUF keys by which a quantised file tells what it was made with.
+
+    Of the file only its name: the folders of this machine are nobody's business.
+    """
+    file_name = importance.source.replace("\\", "/").rpartition("/")[2]
     keys: dict[str, tuple[str, Any]] = {"quantize.imatrix.file": ("str", _cut(file_name))}
     if importance.datasets:
         keys["quantize.imatrix.dataset"] = ("str", _cut(importance.datasets[0]))
