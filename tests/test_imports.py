@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fit": NOUNS | {"memory"},
     "artifacts": NOUNS | {"settings", "codec", "file_locks", "formats", "quantize"},
     "forward": NOUNS | {"formats", "artifacts", "quantize"},
+    "inspection": NOUNS | {"formats", "catalog", "quantize", "memory"},
     "testing": NOUNS | {"formats", "catalog"},
     "engines": NOUNS | {"settings", "file_locks", "hardware"},
     "platforms": NOUNS | {"settings", "formats", "artifacts", "engines"},

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("fit:fit", "Show what fits this machine, by arithmetic"),
     "pull": ("get:pull", "Fetch weights from a hub into the store"),
     "convert": ("get:convert", "Convert weights to another format"),
+    "inspect": ("inspect:inspect", "Show what is in a file or folder of weights"),
     "store": ("store:store", "Look after the files on disk"),
     "serve": ("serve:serve", "Run the daemon in the foreground"),
     "doctor": ("doctor:doctor", "Show hardware, folders and problems"),
