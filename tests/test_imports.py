@@ -21,7 +21,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hardware": NOUNS,
     "quantize": NOUNS | {"formats"},
     "memory": NOUNS | {"formats", "quantize"},
-    "fit": NOUNS | {"memory"},
+    "compatibility": NOUNS,
+    "fit": NOUNS | {"memory", "compatibility"},
     "artifacts": NOUNS | {"settings", "codec", "file_locks", "formats", "quantize"},
     "forward": NOUNS | {"formats", "artifacts", "quantize"},
     "inspection": NOUNS | {"formats", "catalog", "quantize", "memory"},
@@ -33,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "daemon": NOUNS | {"settings", "codec", "file_locks", "platforms", "gateway"},
     "pipeline": NOUNS
     | {"settings", "codec", "catalog", "hardware", "fit", "formats", "artifacts", "platforms"}
-    | {"daemon", "verify"},
+    | {"daemon", "verify", "compatibility", "engines"},
 }
 """Beside itself. ``daemon`` from ``pipeline`` means its client. ``cli`` may import everything."""
 

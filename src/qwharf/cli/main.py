@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("models:models", "List the Qwen3 family"),
     "show": ("models:show", "Show everything known about one model"),
     "fit": ("fit:fit", "Show what fits this machine, by arithmetic"),
+    "platforms": ("platforms:platforms", "Show the platforms, and what runs on them here"),
     "pull": ("get:pull", "Fetch weights from a hub into the store"),
     "convert": ("get:convert", "Convert weights to another format"),
     "inspect": ("inspect:inspect", "Show what is in a file or folder of weights"),
