@@ -40,7 +40,7 @@ def logits(
     Args:
         path: a checkpoint folder or a ``.gguf`` file.
         chunks: lists of token ids; each begins at position 0.
-        progress: ``(label, done, total)`` in weights read.
+        progress: ``(label, done_bytes, total_bytes)`` of weights read.
 
     Raises:
         UsageError: an empty chunk, or an id that the model has not.

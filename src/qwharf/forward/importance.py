@@ -53,7 +53,7 @@ def importance_of(
         path: a checkpoint folder or a ``.gguf`` file.
         chunks: lists of token ids, of one length; each begins at position 0.
         dataset: what the text is called.
-        progress: ``(label, done, total)`` in weights read.
+        progress: ``(label, done_bytes, total_bytes)`` of weights read.
 
     Raises:
         As :func:`qwharf.forward.logits`.
