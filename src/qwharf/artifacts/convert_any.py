@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,11 @@ from qwharf.artifacts.matrices import Matrix
 from qwharf.artifacts.positioned import Place, itemsize_of
 from qwharf.artifacts.stored import Stored
 from qwharf.artifacts.targets import made_tensors, plain_dtype, target_of
-from qwharf.artifacts.weighing import importances
 from qwharf.errors import FormatUnavailable, InvalidFile
 from qwharf.formats.ggml_types import GgmlType
 from qwharf.formats.gguf_writer import Header, gguf_header
 from qwharf.formats.safetensors import safetensors_header
 from qwharf.formats.tensors import TensorSpec, checkpoint_tensors, gguf_name, gguf_tensors
-from qwharf.quantize.imatrix import Importance, recorded
 from qwharf.quantize.mixing import mix_of, tensor_type
 from qwharf.types import Format
 
@@ -139,19 +137,12 @@ def _placed(unit: _Planned, file: int, offsets: Any) -> Unit:
 
 
 def gguf_output(
-    stored: Stored,
-    format: Format,
-    path: Path,
-    identity: str,
-    name: str | None,
-    importance: Importance | None = None,
+    stored: Stored, format: Format, path: Path, identity: str, name: str | None
 ) -> FolderOutput:
     """The plan of a GGUF file.
 
     Raises:
-        InvalidFile: the source lacks what goes along with weights, or the importance matrix is of
-            another model.
-        FormatUnavailable: the importance matrix lacks a tensor that needs it.
+        InvalidFile: the source lacks what goes along with weights.
     """
     arch = stored.arch
     if stored.checkpoint is not None:
@@ -161,13 +152,10 @@ def gguf_output(
     else:
         raise ValueError("neither a checkpoint nor a GGUF file")
     own = gguf_metadata.file_metadata(mix_of(format.quantization).file_type)
-    own |= recorded(importance) if importance else {}
     metadata = {key: own.get(key, value) for key, value in metadata.items()} | own
     specs = gguf_tensors(arch)
-    weighted = importance is not None
-    kinds = {s.name: tensor_type(s, arch, format.quantization, weighted=weighted) for s in specs}
+    kinds = {s.name: tensor_type(s, arch, format.quantization) for s in specs}
     header = checked_header(metadata, specs, kinds, stored.files[0])
-    weights = importances(importance, specs, kinds, format.quantization) if importance else {}
     pieces: dict[str, list[Matrix]] = {}
     for spec in checkpoint_tensors(arch, lm_head=not arch.tie_word_embeddings):
         pieces.setdefault(gguf_name(spec.name) or "", []).append(stored.matrices[spec.name])
@@ -177,8 +165,7 @@ def gguf_output(
         found = tuple(pieces[spec.name])
         rows = sum(p.shape[0] for p in found)
         parts = encoder.parts(spec.name, rows, spec.shape[-1], len(found))
-        unit = _placed(_Planned(spec.name, found, encoder, tuple(parts)), 0, header.offsets)
-        units.append(replace(unit, importance=weights.get(spec.name)))
+        units.append(_placed(_Planned(spec.name, found, encoder, tuple(parts)), 0, header.offsets))
     file = OutFile(name=path.name, header=header.data, size_bytes=header.size_bytes)
     return FolderOutput(
         path=path,

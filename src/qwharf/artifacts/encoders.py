@@ -101,12 +101,12 @@ class GgmlEncoder:
         shape = (columns,) if self.vector else _shape(rows, columns, stack)
         return [Part(name=name, dtype="U8", grid=grid, shape=shape)]
 
-    def encode(self, rows: F32, importance: F32 | None = None) -> Sequence[NDArray[Any]]:
-        """See :class:`Encoder`; ``importance`` has one number per column."""
+    def encode(self, rows: F32) -> Sequence[NDArray[Any]]:
+        """See :class:`Encoder`."""
         from qwharf.quantize import ggml
 
         made = np.empty(rows.shape[0] * self.kind.size_bytes(rows.shape[1]), np.uint8)
-        ggml.encode_rows(self.kind, np.ascontiguousarray(rows), made, importance)
+        ggml.encode_rows(self.kind, np.ascontiguousarray(rows), made)
         return [made.reshape(rows.shape[0], -1)]
 
 

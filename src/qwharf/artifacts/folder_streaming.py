@@ -21,7 +21,7 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,8 +70,6 @@ class Unit:
     pieces: tuple[Matrix, ...]
     encoder: Encoder
     parts: tuple[tuple[Part, Place], ...]
-    importance: NDArray[np.float32] | None = None
-    """[pieces, columns]: how much an error weighs there; told of in the output's identity."""
 
     @property
     def size_bytes(self) -> int:
@@ -253,8 +251,6 @@ def _finish(output: FolderOutput) -> None:
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     unit: int
-    number: int
-    """Of the piece."""
     piece: Matrix
     first: int
     """First row within the piece."""
@@ -341,13 +337,13 @@ class _Job:
     def chunks_of(self, index: int) -> Iterator[_Chunk]:
         unit = self.output.units[index]
         at = 0
-        for number, piece in enumerate(unit.pieces):
+        for piece in unit.pieces:
             rows, columns = piece.shape
             unit_rows = max(piece.step, unit.encoder.step)  # powers of two, so a common multiple
             step = max(1, self.elements // columns // unit_rows) * unit_rows
             for first in range(0, rows, step):
                 count = min(step, rows - first)
-                yield _Chunk(index, number, piece, first, count, at + first)
+                yield _Chunk(index, piece, first, count, at + first)
             at += rows
 
     def work(self, chunks: Iterator[_Chunk]) -> None:
@@ -382,7 +378,7 @@ class _Job:
                 raise senseless(chunk.piece.region.path, unit.name, str(e)) from e
             if not np.isfinite(values).all():
                 raise not_finite(chunk.piece.region.path, unit.name)
-            made = list(_encoded(unit, chunk, values))
+            made = list(unit.encoder.encode(values))
             self.check_range(unit, chunk, made, values)
         arrays = iter(made)
         for part, place in unit.parts:
@@ -404,12 +400,6 @@ class _Job:
                 raise too_large(chunk.piece.region.path, unit.name, part.dtype, values)
         if isinstance(unit.encoder, GgmlEncoder) and not sound(unit.encoder.kind, made[0]):
             raise too_large(chunk.piece.region.path, unit.name, unit.encoder.kind.name, values)
-
-
-def _encoded(unit: Unit, chunk: _Chunk, values: NDArray[np.float32]) -> Sequence[NDArray[Any]]:
-    if unit.importance is not None and isinstance(unit.encoder, GgmlEncoder):
-        return unit.encoder.encode(values, unit.importance[chunk.number])
-    return unit.encoder.encode(values)
 
 
 def _untouched(files: Files, unit: Unit, chunk: _Chunk) -> list[NDArray[Any]] | None:

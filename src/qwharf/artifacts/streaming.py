@@ -68,8 +68,6 @@ class Job:
     pieces: tuple[Piece, ...]
     offset: int
     """Where the tensor starts in the output file."""
-    importance: NDArray[np.float32] | None = None
-    """[pieces, columns]: how much an error weighs there; told of in the output's identity."""
 
     @property
     def rows(self) -> int:
@@ -125,8 +123,6 @@ class Output:
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     job: int
-    number: int
-    """Of the piece."""
     piece: Piece
     first: int
     """First row within the piece."""
@@ -324,10 +320,10 @@ def _chunks_of(index: int, job: Job) -> Iterator[_Chunk]:
     step = max(1, ggml.CHUNK_ELEMENTS // job.columns)
     at = job.offset
     size = job.target.size_bytes(job.columns)
-    for number, piece in enumerate(job.pieces):
+    for piece in job.pieces:
         for first in range(0, piece.rows, step):
             rows = min(step, piece.rows - first)
-            yield _Chunk(index, number, piece, first, rows, at)
+            yield _Chunk(index, piece, first, rows, at)
             at += rows * size
 
 
@@ -365,10 +361,9 @@ class _Worker:
             self._write(raw, chunk.at)
             return
         made = self._made(chunk.rows * job.target.size_bytes(job.columns))
-        weights = None if job.importance is None else job.importance[chunk.number]
-        if not ggml.encode_raw(job.target, job.source.name, raw, job.columns, made, weights):
+        if not ggml.encode_raw(job.target, job.source.name, raw, job.columns, made):
             rows = self._widen(job, raw).reshape(chunk.rows, job.columns)
-            ggml.encode_rows(job.target, rows, made, weights)
+            ggml.encode_rows(job.target, rows, made)
         if not self._sound(job.target, made):
             largest = float(np.abs(self._widen(job, raw)).max())
             raise InvalidFile(

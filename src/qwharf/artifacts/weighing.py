@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qwharf.artifacts.streaming import Piece
 from qwharf.errors import FormatUnavailable
 from qwharf.formats.ggml_types import GgmlType
 from qwharf.formats.tensors import TensorSpec
@@ -54,14 +53,3 @@ def importances(
                 tensor=spec.name,
             )
     return found
-
-
-def by_expert(pieces: Sequence[Piece], experts: int, row_bytes: int) -> tuple[Piece, ...]:
-    """The rows of a stack as one piece for each expert, since each has importances of its own."""
-    if len(pieces) != 1 or experts == 1:
-        return tuple(pieces)
-    whole = pieces[0]
-    rows = whole.rows // experts
-    return tuple(
-        Piece(whole.path, whole.offset + n * rows * row_bytes, rows) for n in range(experts)
-    )
