@@ -33,6 +33,9 @@ __all__ = [
 
 _WHERE = {
     "llama.cpp": ("qwharf.platforms.llama_cpp", "LlamaCpp"),
+    "vllm": ("qwharf.platforms.vllm", "Vllm"),
+    "sglang": ("qwharf.platforms.sglang", "Sglang"),
+    "mlx": ("qwharf.platforms.mlx", "Mlx"),
     "ollama": ("qwharf.platforms.ollama", "OllamaPlatform"),
 }
 
