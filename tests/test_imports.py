@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engines": NOUNS | {"settings", "file_locks", "hardware"},
     "platforms": NOUNS | {"settings", "formats", "artifacts", "engines"},
     "verify": NOUNS | {"formats"},
-    "gateway": NOUNS | {"settings", "codec", "platforms"},
+    "gateway": NOUNS | {"settings", "codec", "formats", "platforms"},
     "daemon": NOUNS | {"settings", "codec", "file_locks", "platforms", "gateway"},
     "pipeline": NOUNS
     | {"settings", "codec", "catalog", "hardware", "fit", "formats", "artifacts", "platforms"}

@@ -22,6 +22,8 @@ _WHERE = {
     "vllm": ("vllm", "Vllm"),
     "sglang": ("sglang", "Sglang"),
     "mlx": ("mlx", "Mlx"),
+    "ollama": ("ollama", "Ollama"),
+    "lmstudio": ("lm_studio", "LmStudio"),
     OTHER: ("openai", "OpenAi"),
 }
 

@@ -35,7 +35,7 @@ class OpenAiRoute:
 
     def chat(self, request: ChatRequest, spec: DeploymentSpec) -> Wire:
         """A conversation."""
-        self.refuse(_asked(request))
+        self.refuse(asked_of_chat(request))
         body = {
             "messages": list(request.messages),
             **self.sampling(request.generation, spec),
@@ -54,7 +54,7 @@ class OpenAiRoute:
     def completion(self, request: CompletionRequest, spec: DeploymentSpec) -> Wire:
         """Plain texts."""
         g = request.generation
-        self.refuse(_asked_of(g) | ({"logprobs"} if request.top_logprobs is not None else set()))
+        self.refuse(asked_of(g) | ({"logprobs"} if request.top_logprobs is not None else set()))
         body = self.sampling(g, spec) | self.limit(g, spec)
         body.setdefault("max_tokens", None)  # left out it is 16
         if request.top_logprobs is not None:
@@ -157,7 +157,11 @@ class OpenAiRoute:
         )
         return Wire(
             path=path,
-            bodies=[choice | streaming for b in bodies for choice in _choices(b, g)],
+            bodies=[
+                (b if seed is None else b | {"seed": seed}) | streaming
+                for b in bodies
+                for seed in seeded(g)
+            ],
             read=read,
             per_prompt=g.n,
             stream=g.stream,
@@ -165,17 +169,19 @@ class OpenAiRoute:
         )
 
 
-def _choices(body: JsonObject, g: Generation) -> list[JsonObject]:
+def seeded(g: Generation) -> list[int | None]:
+    """The seed of each choice."""
     if g.seed is None:
-        return [body] * g.n
-    return [body | {"seed": (g.seed + i) % SEEDS} for i in range(g.n)]
+        return [None] * g.n
+    return [(g.seed + i) % SEEDS for i in range(g.n)]
 
 
 def _continues(request: ChatRequest) -> bool:
     return bool(request.messages) and request.messages[-1]["role"] == "assistant"
 
 
-def _asked_of(g: Generation) -> set[str]:
+def asked_of(g: Generation) -> set[str]:
+    """OpenAI's fields that this needs."""
     made = set(g.asked)
     if g.logit_bias:
         made.add("logit_bias")
@@ -186,7 +192,7 @@ def _asked_of(g: Generation) -> set[str]:
     return made
 
 
-def _asked(request: ChatRequest) -> set[str]:
+def asked_of_chat(request: ChatRequest) -> set[str]:
     """OpenAI's fields, and features, that this request needs."""
     needs = {
         "response_format": request.json_schema is not None,
@@ -196,4 +202,4 @@ def _asked(request: ChatRequest) -> set[str]:
         "tool_choice": bool(request.tools) and request.tool_choice == "required",
         "messages": _continues(request),
     }
-    return _asked_of(request.generation) | {name for name, wanted in needs.items() if wanted}
+    return asked_of(request.generation) | {name for name, wanted in needs.items() if wanted}

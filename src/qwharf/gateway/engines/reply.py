@@ -35,13 +35,21 @@ class Reply:
     Args:
         name: the deployment's.
         tags: what the engine may leave within the content, between its tags.
+        begins: what the text is before its first tag.
         one_call: calls after the first are left out, which the engine was not told.
     """
 
-    def __init__(self, name: str, *, tags: Collection[str] = (), one_call: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        tags: Collection[str] = (),
+        begins: str = CONTENT,
+        one_call: bool = False,
+    ) -> None:
         self._name = name
         self._one_call = one_call
-        self._tags = Tags(tags)
+        self._tags = Tags(tags, begins)
         self._breaks = Breaks()
         self._begun = False
         self._calls = 0
