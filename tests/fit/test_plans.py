@@ -243,15 +243,24 @@ def test_tensor_parallelism_takes_as_few_cards_as_hold_it() -> None:
     assert "2 GPUs" not in alone.reasons[0]
 
 
-def test_block_fp8_experts_cannot_be_cut_below_a_block() -> None:
+def test_block_fp8_experts_that_cannot_be_cut_are_kept_whole() -> None:
     """768 wide experts leave whole blocks of 128 on two cards, not on four."""
     model = catalog.find("qwen3:30b-a3b")
-    tiny = host(512, gpus=nvidia(8, 10))
-    assert site(model, tiny, FP8, "vllm").place("gpu", 4_096) is None
-    big = site(catalog.find("qwen3:235b-a22b"), host(512, gpus=nvidia(8, 80)), FP8, "vllm")
-    placed = big.place("gpu", 32_768)
-    assert placed is not None
-    assert placed.gpus == 4
+    cards = host(512, gpus=nvidia(8, 24))
+    where = site(model, cards, FP8, "vllm")
+    assert list(where.tensor_parallel_sizes()) == [1, 2, 4, 8]
+    assert [where.experts_apart(n) for n in (1, 2, 4, 8)] == [False, False, True, True]
+    odd = replace(model, architecture=replace(model.architecture, num_experts=126))
+    assert sizes(odd, cards, FP8) == [1, 2]
+    assert not site(model, cards, BF16, "vllm").experts_apart(4)
+
+
+def test_dense_block_fp8_is_cut_into_whole_blocks() -> None:
+    """9,728 are 76 blocks: shared by four cards, not by eight."""
+    model = catalog.find("qwen3:4b")
+    cards = host(512, gpus=nvidia(8, 24))
+    assert sizes(model, cards, FP8) == sizes(model, cards, AWQ) == [1, 2, 4]
+    assert sizes(model, cards, BF16) == [1, 2, 4, 8]
 
 
 def sizes(model: Model, machine: Hardware, format: Format = BF16) -> list[int]:

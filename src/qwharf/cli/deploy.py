@@ -33,6 +33,7 @@ from qwharf.cli.text import ago, count, gb, gib, harmless, tokens
 from qwharf.daemon.client import DaemonClient
 from qwharf.fit import Wishes
 from qwharf.formats.names import parse_format
+from qwharf.memory import weight_bytes
 from qwharf.platforms import Step
 from qwharf.types import Deployment, Launch
 
@@ -154,10 +155,10 @@ def preview(
     """``--dry-run``: what would happen, in numbers; touches nothing."""
     dry = pipeline.rehearse(request, config, machine)
     origin = dry.source
-    size = {"store": "in the store already", "disk": "on this disk"}.get(
-        origin.kind, f"{gb(origin.download_bytes)} to fetch"
-    )
     format = dry.plan.format
+    size = {"store": "in the store already", "disk": "on this disk"}.get(
+        origin.kind, f"{fetched(dry)} to fetch"
+    )
     converts = f"\nconvert   {origin.format} to {format}" if origin.converts_to(format) else ""
     launch = dry.actions if isinstance(dry.actions, Launch) else None
     out.data(
@@ -184,16 +185,22 @@ def preview(
     )
 
 
+def fetched(dry: pipeline.Rehearsal) -> str:
+    """How much will be fetched: of most repositories only the weights' size is known."""
+    if dry.source.download_bytes is not None:
+        return gb(dry.source.download_bytes)
+    return f"about {gb(weight_bytes(dry.plan.model.architecture, dry.source.format))}"
+
+
 def described(actions: pipeline.Actions) -> str:
     """The command that starts an engine, to be pasted into a shell; or what is done to a service,
     one step after another.
     """
     if isinstance(actions, Launch):
-        words = [*(f"{k}={shlex.quote(v)}" for k, v in sorted(actions.env.items()))]
-        words += map(shlex.quote, actions.argv)
-        lines = [""]
-        for word in words:  # an option begins a line, and what belongs to it follows
-            if word.startswith("--") and lines[-1]:
+        lines = [" ".join(f"{k}={shlex.quote(v)}" for k, v in sorted(actions.env.items()))]
+        lines = [*filter(None, lines), ""]
+        for word in map(shlex.quote, actions.argv):
+            if word.startswith("--") and lines[-1]:  # begins a line; what belongs to it follows
                 lines.append(word)
             else:
                 lines[-1] = f"{lines[-1]} {word}".strip()

@@ -67,7 +67,7 @@ class Cell:
     on: tuple[Kind, ...]
     runs: bool
     why: str
-    """Why not; or, if it runs, what is worth knowing."""
+    """Why not, as a sentence without a full stop; or, if it runs, what is worth knowing."""
     sure: Sure
     source: str
     shapes: tuple[Shape, ...] = ("dense", "moe")
@@ -85,6 +85,8 @@ class Cell:
     """Platform versions from …"""
     until: str | None = None
     """… and up to, not included."""
+    unasked: bool = True
+    """Whether it is considered where no format was asked for; there are better ones if not."""
     slice: int = 1
     """What one card holds of a matrix must be a multiple of this, where several share it."""
 

@@ -92,7 +92,7 @@ def _narrowed(
             lambda left: (
                 f"{known.title} runs {format} on {_listed(left)} only"
                 if any(c.runs for c in left)
-                else f"{name}: {left[0].why}"
+                else left[0].why
             ),
         ),
         (
@@ -145,11 +145,7 @@ def _narrowed(
         cells = left
     # More than one is left only where the capability is not known: the newest is hoped for.
     cell = max(cells, key=lambda c: (c.runs, c.least or (0, 0)))
-    return (
-        Verdict(runs=True, why=cell.why, cell=cell, sure=cell.sure)
-        if cell.runs
-        else _no(f"{name}: {cell.why}", cell)
-    )
+    return Verdict(runs=cell.runs, why=cell.why, cell=cell, sure=cell.sure)
 
 
 def _listed(cells: Iterable[Cell]) -> str:
@@ -182,12 +178,12 @@ def instead(
         devices: what there is.
         among: the platforms to choose from; default: all.
     """
-    found = {
-        name: facts(name).preference.get(device.kind, 99)
-        for device in devices
-        for name in (names() if among is None else among)
-        if lookup(name, format, moe=moe, device=device).runs
-    }
+    found: dict[str, tuple[bool, int]] = {}
+    for device in devices:
+        for name in names() if among is None else among:
+            if lookup(name, format, moe=moe, device=device).runs:
+                rank = (device.kind == "cpu", facts(name).preference[device.kind])
+                found[name] = min(found.get(name, rank), rank)
     return tuple(sorted(found, key=lambda name: found[name]))
 
 

@@ -194,6 +194,7 @@ class _Reader:
             instructions=self.words(at, raw, "instructions"),
             since=self.text(raw, "since", "") or None,
             until=self.text(raw, "until", "") or None,
+            unasked=self.flag(at, raw, "unasked", True),
             slice=piece,
         )
 

@@ -230,21 +230,31 @@ class Site:
         return None
 
     def tensor_parallel_sizes(self) -> Iterator[int]:
-        """Over how many cards the matrices can be shared: powers of two that divide the heads and
-        the inner width, give each card whole KV heads or a copy of one, and cut no block or group
-        of the format in two.
+        """Over how many cards the model can be shared: powers of two that divide the heads, give
+        each card whole KV heads or a copy of one, and cut no block or group of the format in two.
+        Experts too narrow for that are kept whole and shared out, where their number allows it.
         """
         arch = self.model.architecture
         inner = arch.moe_intermediate_size if arch.is_moe else arch.intermediate_size
-        piece = self.verdict.cell.slice if self.verdict.cell else 1
         heads, kv_heads = arch.num_attention_heads, arch.num_key_value_heads
         count = 1
         while count <= len(self.gpus):
             shared = kv_heads % count == 0 or count % kv_heads == 0
-            whole = count == 1 or inner % (count * piece) == 0
-            if heads % count == 0 and shared and whole:
+            cut = count == 1 or inner % (count * self.slice) == 0
+            if heads % count == 0 and shared and (cut or self.experts_apart(count)):
                 yield count
             count *= 2
+
+    @property
+    def slice(self) -> int:
+        """What one card holds of a matrix must be a multiple of this."""
+        return self.verdict.cell.slice if self.verdict.cell else 1
+
+    def experts_apart(self, gpus: int) -> bool:
+        """Whether ``gpus`` cards must hold whole experts each (expert parallelism), and can."""
+        arch = self.model.architecture
+        narrow = arch.is_moe and arch.moe_intermediate_size % (gpus * self.slice) != 0
+        return narrow and gpus > 1 and arch.num_experts % gpus == 0
 
     # ---------------------------------------------------- all in the host's, or unified, memory
 

@@ -111,6 +111,7 @@ def order_of_choices(site: Site, placed: Placed, means: Means) -> tuple[object, 
         *_preference(site, means),
         -fidelity(site.format),
         -placed.context_tokens,
+        memory.read_bytes_per_token(site.model.architecture, site.format),
     )
 
 

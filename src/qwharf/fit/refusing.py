@@ -92,15 +92,14 @@ def _refused(search: Search, model: Model, sites: list[Site], wanted: Format | N
     telling = [t for t in tried if compatibility.runs_anywhere(t.platform, t.format, moe=moe)]
     why = list(dict.fromkeys(t.verdict.why for t in telling or tried[:1]))
     here = [str(f) for s in sites for f in _for_format(search, None).formats(s)]
-    free = replace(search, platforms=search.means.platforms)
-    instead = [p for p in free.usable(model) if free.formats(free.site(model, p))]
+    instead = _instead(search, model)
     hints = []
     if here:
         hints.append(f"try `--format {here[0]}`")
     if instead:
         hints.append(
             f"`--platform {instead[0]}` runs {wanted or 'it'} here"
-            + _listed(", and so does ", instead[1:])
+            + _listed(", and so does " if len(instead) == 2 else ", and so do ", instead[1:])
         )
     if not hints:
         elsewhere = {
@@ -117,6 +116,20 @@ def _refused(search: Search, model: Model, sites: list[Site], wanted: Format | N
         formats_instead=here,
         platforms_instead=instead,
     )
+
+
+def _instead(search: Search, model: Model) -> list[str]:
+    """The platforms that would do, the preferred first."""
+    free = replace(search, platforms=search.means.platforms)
+    if search.wishes.format is not None:
+        usable = compatibility.instead(
+            search.wishes.format,
+            moe=model.architecture.is_moe,
+            devices=compatibility.devices(search.hardware),
+            among=free.usable(model),
+        )
+        return list(usable)
+    return [p for p in free.usable(model) if free.formats(free.site(model, p))]
 
 
 def _for_format(search: Search, format: Format | None) -> Search:

@@ -76,8 +76,15 @@ class Search:
 
     def formats(self, site: Site) -> tuple[Format, ...]:
         """The formats that can be had of the site's model and that its platform can run."""
-        wanted = (self.wishes.format,) if self.wishes.format is not None else formats_of(site.model)
-        return tuple(f for f in wanted if site.verdict_on(f).runs and origin(site.model, f))
+        wish = self.wishes.format
+        found = []
+        for format in formats_of(site.model) if wish is None else (wish,):
+            verdict = site.verdict_on(format)
+            asked = wish is not None or format == site.model.path_format
+            offered = asked or (verdict.cell is not None and verdict.cell.unasked)
+            if verdict.runs and offered and origin(site.model, format):
+                found.append(format)
+        return tuple(found)
 
     def sites(self, model: Model) -> list[Site]:
         """Every platform and format that comes into question for ``model``."""

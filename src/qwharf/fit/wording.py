@@ -25,7 +25,8 @@ def where(site: Site, placed: Placed) -> str:
     layers = site.model.architecture.num_hidden_layers
     over = f"{placed.gpus} GPUs" if placed.gpus > 1 else "the GPU"
     if site.platform in TENSOR_PARALLEL and placed.gpus > 1:
-        return f"on {over}, tensor parallel"
+        apart = ", whole experts on each" if site.experts_apart(placed.gpus) else ""
+        return f"on {over}, tensor parallel{apart}"
     if placed.mode == "gpu":
         return f"on {over}"
     if placed.mode == "experts on the host":

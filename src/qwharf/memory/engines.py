@@ -29,6 +29,9 @@ CUDA_GRAPHS_BYTES = 1 * GIB
 """An allowance for captured CUDA graphs; depends on batch sizes captured. Not measured."""
 NON_TORCH_BYTES = 512 * MIB
 """An allowance for the CUDA context and libraries. Not measured."""
+VLLM_CPU_BLOCK_TOKENS = 128
+VLLM_CPU_SPARE_BLOCKS = 2
+"""One that vLLM keeps empty, and one for rounding."""
 CPU_BATCHED_TOKENS = 2_048
 """vLLM's default ``max_num_batched_tokens`` on a processor."""
 VLLM_CPU_PROCESSES_BYTES = 2_040_000_000
@@ -64,13 +67,12 @@ def vllm_lines(
     """The sum over ``gpus`` equal GPUs (tensor parallel).
 
     The activations are those of its profiling run: gate and up beside the hidden state for all
-    batched tokens, in 16 bits, and the logits of the sequences that may run at once, in f32.
+    batched tokens, in 16 bits, and the logits of the requests served at once, in f32.
     """
     batched = vllm_batched_tokens(gpu_total_bytes)
-    sequences = 256 if gpu_total_bytes < 70 * GIB else 1_024
     return (
         *_weights_and_kv(arch, format, context_tokens, parallel, kv_cache_type, gpus),
-        _activations(arch, batched, sequences, gpus),
+        _activations(arch, batched, parallel, gpus),
         MemoryLine(
             label="CUDA graphs and context",
             size_bytes=(CUDA_GRAPHS_BYTES + NON_TORCH_BYTES) * gpus,
@@ -150,9 +152,17 @@ def vllm_cpu_lines(
     kv_cache_type: KvCacheType = "bf16",
 ) -> tuple[MemoryLine, ...]:
     """The sum on a processor: an estimate."""
+    block = VLLM_CPU_BLOCK_TOKENS
+    spare = kv_bytes_per_token(arch, kv_cache_type) * VLLM_CPU_SPARE_BLOCKS * block
+    exact = _weights_and_kv(arch, format, context_tokens, parallel, kv_cache_type, 1, "host", block)
     return (
-        *_weights_and_kv(arch, format, context_tokens, parallel, kv_cache_type, 1, "host"),
-        _activations(arch, CPU_BATCHED_TOKENS, max(8, parallel), 1, "host"),
+        *exact,
+        MemoryLine(
+            label="spare KV blocks",
+            size_bytes=spare,
+            formula=f"{VLLM_CPU_SPARE_BLOCKS} blocks of {block} tokens",
+        ),
+        _activations(arch, CPU_BATCHED_TOKENS, parallel, 1, "host"),
         _processes(VLLM_CPU_PROCESSES_BYTES, "an estimate: seen once, with a small model"),
     )
 
@@ -168,7 +178,7 @@ def sglang_cpu_lines(
     """The sum on a processor: an estimate."""
     return (
         *_weights_and_kv(arch, format, context_tokens, parallel, kv_cache_type, 1, "host"),
-        _activations(arch, CPU_BATCHED_TOKENS, max(8, parallel), 1, "host"),
+        _activations(arch, CPU_BATCHED_TOKENS, parallel, 1, "host"),
         _processes(SGLANG_CPU_PROCESSES_BYTES, "an estimate: seen once, with a small model"),
     )
 
