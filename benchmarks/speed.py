@@ -107,7 +107,9 @@ def compare(args: argparse.Namespace, home: Path) -> int:
     observer = TerminalObserver(quiet, quiet.progress().__enter__())
     wishes = Wishes(format=parse_format(args.format), context_tokens=4096)
     machine = detect(config.data_dir)
-    plan = pipeline.plan(pipeline.Request(model=str(folder), wishes=wishes), machine)
+    plan = pipeline.plan(
+        pipeline.Request(model=str(folder), wishes=wishes), machine, pipeline.survey(here=True)
+    )
     artifact = pipeline.obtain(plan.model, plan.format, config, observer)
     client = DaemonClient(config)
     client.ensure_running()

@@ -12,6 +12,7 @@ NOUNS = {"types", "errors"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
+    "texts": set(),
     "file_locks": set(),
     "codec": {"types"},
     "settings": {"errors"},
@@ -20,18 +21,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hardware": NOUNS,
     "quantize": NOUNS | {"formats"},
     "memory": NOUNS | {"formats", "quantize"},
-    "fit": NOUNS | {"memory"},
+    "compatibility": NOUNS,
+    "fit": NOUNS | {"memory", "compatibility"},
     "artifacts": NOUNS | {"settings", "codec", "file_locks", "formats", "quantize"},
     "forward": NOUNS | {"formats", "artifacts", "quantize"},
+    "inspection": NOUNS | {"formats", "catalog", "quantize", "memory"},
     "testing": NOUNS | {"formats", "catalog"},
     "engines": NOUNS | {"settings", "file_locks", "hardware"},
-    "platforms": NOUNS | {"settings", "formats", "engines"},
+    "platforms": NOUNS | {"settings", "formats", "artifacts", "engines"},
     "verify": NOUNS | {"formats"},
-    "gateway": NOUNS | {"settings", "codec", "platforms"},
+    "gateway": NOUNS | {"settings", "codec", "formats", "platforms"},
     "daemon": NOUNS | {"settings", "codec", "file_locks", "platforms", "gateway"},
     "pipeline": NOUNS
     | {"settings", "codec", "catalog", "hardware", "fit", "formats", "artifacts", "platforms"}
-    | {"daemon", "verify"},
+    | {"daemon", "verify", "compatibility", "engines"},
 }
 """Beside itself. ``daemon`` from ``pipeline`` means its client. ``cli`` may import everything."""
 

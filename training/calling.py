@@ -47,7 +47,7 @@ def arguments_of(values: Values) -> dict[str, Any]:
 
 
 def _base(draw: Draw) -> tuple[tuple[Message, ...], list[Made], Style]:
-    count = draw.rng.choices((1, 2, 3, 4), (0.45, 0.25, 0.2, 0.1))[0]
+    count = draw.rng.choices((1, 2, 3, 4), (0.45, 0.3, 0.18, 0.07))[0]
     style: Style = draw.weighted(STYLE_WEIGHTS)  # type: ignore[arg-type, assignment]
     return system_of(draw), some_tools(draw, count), style
 

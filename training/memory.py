@@ -11,7 +11,9 @@ from training.words import Draw
 
 # --------------------------------------------------------------------------------------- memory
 
-_FACTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...], str], ...] = (
+Fact = tuple[str, tuple[str, ...], tuple[str, ...], str]
+"""Kind of value, how it is told, how it is asked for, and the answer."""
+_FACTS: tuple[Fact, ...] = (
     (
         "name",
         ("My name is {}.", "I am called {}.", "I'm {}.", "You can call me {}.", "Hi, I am {}."),
@@ -141,14 +143,63 @@ _FACTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...], str], ...] = (
 )
 
 
+COMPANIONS = ("cat", "horse", "bird", "sister", "brother", "friend", "teacher", "boss", "son")
+DEEDS = (
+    ("lose", "lost"), ("sell", "sold"), ("see", "saw"), ("make", "made"), ("break", "broke"),
+    ("get", "got"), ("paint", "painted"), ("need", "needed"),
+)  # fmt: skip
+PROPERTIES = ("colour", "street", "school", "team", "number", "room", "song", "street", "password")
+
+
+def _fact(draw: Draw) -> Fact:
+    """One of the list, or one like them about something else, told and asked in every way."""
+    x = draw.rng.random()
+    if draw.held_out or x < 0.55:
+        return draw.rng.choice(_FACTS)
+    if x < 0.7:
+        who = draw.pick(COMPANIONS)
+        told = draw.pick(
+            [f"My {who} is called {{}}.", f"I have a {who} named {{}}.", f"{{}} is my {who}.",
+             f"My {who}'s name is {{}}.", f"The name of my {who} is {{}}.", f"My {who} is {{}}."]
+        )  # fmt: skip
+        asked = draw.pick(
+            [f"What is my {who} called?", f"What is the name of my {who}?", f"Name my {who}.",
+             f"What is my {who}'s name?", f"Who is my {who}?", f"Tell me my {who}'s name.",
+             f"Do you know the name of my {who}?", f"What did I call my {who}?"]
+        )  # fmt: skip
+        return "name", (told,), (asked,), f"Your {who} is called {{}}."
+    if x < 0.85:
+        now, past = draw.rng.choice(DEEDS)
+        told = draw.pick(
+            [f"I {past} a {{}}.", f"A {{}} is what I {past}.", f"Today I {past} a {{}}."]
+        )
+        asked = draw.pick(
+            [f"What did I {now}?", f"Tell me what I {past}.", f"What was it that I {past}?",
+             f"What did I say I {past}?", f"Do you know what I {past}?"]
+        )  # fmt: skip
+        return "thing", (told,), (asked,), "It is a {}."
+    what = draw.pick(PROPERTIES)
+    told = draw.pick(
+        [f"My {what} is {{}}.", f"{{}} is my {what}.", f"The {what} is {{}}.", f"{what}: {{}}",
+         f"I chose {{}} as my {what}.", f"Note that my {what} is {{}}."]
+    )  # fmt: skip
+    asked = draw.pick(
+        [f"What is my {what}?", f"Which {what} is mine?", f"Tell me my {what}.", f"My {what}?",
+         f"What did I say my {what} is?", f"Do you know my {what}?", f"What was my {what}?",
+         f"Say my {what}."]
+    )  # fmt: skip
+    kind = draw.pick(["word", "name", "code", "integer", "city", "phrase"])
+    return kind, (told,), (asked,), f"Your {what} is {{}}."
+
+
 def memory(draw: Draw, count: int = 5) -> list[Dialogue]:
     """A fact of an earlier turn, asked for later."""
     return _facts(draw, count) if draw.chance(0.5) else _properties(draw, count)
 
 
 def _facts(draw: Draw, count: int) -> list[Dialogue]:
-    shared = [draw.rng.choice(_FACTS) for _ in range(draw.whole(1, 3))]
-    shared = list({id(f): f for f in shared}.values())
+    shared = [_fact(draw) for _ in range(draw.whole(1, 3))]
+    shared = list({f[3]: f for f in shared}.values())
     values = [said(value_of(draw, kind)) for kind, *_ in shared]
     turns: list[Message] = list(system_of(draw))
     if draw.chance(0.4):

@@ -31,7 +31,7 @@ _VALUES: dict[str, Callable[[Draw], Any]] = {
     "small": lambda d: d.whole(1, 12),
     "decimal": lambda d: d.decimal(),
     "boolean": lambda d: d.chance(0.5),
-    "phrase": lambda d: d.phrase_of(1, 4),
+    "phrase": lambda d: d.phrase_of(1, 3),
     "title": lambda d: d.title(),
     "thing": lambda d: f"{d.adjective()} {d.noun()}" if d.chance(0.6) else d.noun(),
     "word": lambda d: d.word(),
@@ -47,9 +47,9 @@ _VALUES: dict[str, Callable[[Draw], Any]] = {
 }
 JSON_TYPES = {"integer": "integer", "small": "integer", "decimal": "number", "boolean": "boolean"}
 RANDOM_KINDS: dict[str, float] = {
-    "word": 3, "name": 3, "city": 2, "phrase": 2, "title": 2, "integer": 5, "decimal": 1,
-    "boolean": 1.5, "code": 1.5, "date": 1, "time": 1, "email": 0.7, "path": 0.7, "wide": 1,
-    "fullname": 1,
+    "word": 3, "name": 3, "city": 3, "phrase": 1.5, "title": 1.2, "integer": 5, "decimal": 0.6,
+    "boolean": 1, "code": 1.2, "date": 0.8, "time": 1, "email": 0.4, "path": 0.4, "wide": 0.4,
+    "fullname": 0.8,
 }  # fmt: skip
 
 
@@ -78,19 +78,19 @@ def make_known(draw: Draw, known: Known) -> Made:
 
 def make_random(draw: Draw) -> Made:
     """A tool that never was."""
-    count = draw.rng.choices((0, 1, 2, 3, 4), (0.12, 0.3, 0.3, 0.2, 0.08))[0]
+    count = draw.rng.choices((0, 1, 2, 3, 4), (0.12, 0.38, 0.32, 0.15, 0.03))[0]
     names = draw.rng.sample(KEYS, count)
     params = []
     for key in names:
-        if draw.chance(0.15):
+        if draw.chance(0.05):
             key = draw.syllables()
         x = draw.rng.random()
         kind = draw.weighted(RANDOM_KINDS)
-        if x < 0.1:
+        if x < 0.04:
             kind = "list"
-        elif x < 0.18:
+        elif x < 0.12:
             kind = "enum"
-        elif x < 0.26 and count < 4:
+        elif x < 0.15 and count < 4:
             kind = "object"
         members: tuple[tuple[str, str], ...] = ()
         if kind == "object":
@@ -222,6 +222,8 @@ def _request(draw: Draw, made: Made, values: Values) -> str:
     if not values:
         shapes = [f"Call {made.name}.", f"Please {words}.", f"Use {made.name}.",
                   f"{words.capitalize()}.", f"Can you {words}?", f"Run {made.name}, please.",
+                  f"I need you to {words}.", f"I would like to {words}.", f"Now {words}.",
+                  f"You should {words}.", f"I want {made.name}.", f"Could you {words}?",
                   f"I want you to {words}."]  # fmt: skip
         return draw.phrase(shapes)
     told = list(values)
@@ -236,6 +238,10 @@ def _request(draw: Draw, made: Made, values: Values) -> str:
         f"Run {made.name} with {joined}",
         f"I need to {words}: {joined}.",
         f"Can you {words} with {joined}?",
+        f"Please call {made.name} with {joined}.",
+        f"Please run {made.name}: {joined}.",
+        f"Now use {made.name} with {joined}.",
+        f"{words.capitalize()}: {joined}.",
         f"Please use {made.name} with {joined}.",
     ]
     verb, _, noun = words.partition(" ")

@@ -162,10 +162,10 @@ class Draw:
 
         def make() -> str:
             x = self.rng.random()
-            if x < 0.2:
+            if x < 0.1:
                 return "".join(self.pick(PIECES) for _ in range(self.rng.randint(1, 3)))
             n = self.rng.randint(least, most)
-            if x < 0.3:  # pieces that have a token of their own after a blank
+            if x < 0.18:  # pieces that have a token of their own after a blank
                 return self.pick(SHORT_WORDS) + self.pick(SYLLABLES_1) * (n > 1) + "n"
             return "".join(self.pick(SYLLABLES_1) for _ in range(n)) + self.pick(SYLLABLES_2)
 
@@ -173,23 +173,23 @@ class Draw:
 
     def name(self) -> str:
         """A first name, real or made up."""
-        if self.chance(0.45):
+        if self.chance(0.7):
             return self._from(NAMES)
         return self._sided(lambda: self.syllables().capitalize())
 
     def city(self) -> str:
         """A city, real or made up."""
         x = self.rng.random()
-        if x < 0.5:
+        if x < 0.75:
             return self._from(CITIES)
         made = self.syllables().capitalize()
-        if x > 0.9:
+        if x > 0.95:
             return f"{self.pick(['New', 'San', 'Port', 'Bad', 'Saint', 'East'])} {made}"
         return made
 
     def noun(self) -> str:
         """A thing in lower case."""
-        return self._from(NOUNS) if self.chance(0.8) else self.syllables()
+        return self._from(NOUNS) if self.chance(0.9) else self.syllables()
 
     def adjective(self) -> str:
         """A property in lower case."""
@@ -202,9 +202,9 @@ class Draw:
     def word(self) -> str:
         """Any word in lower case."""
         x = self.rng.random()
-        if x < 0.4:
+        if x < 0.5:
             return self.noun()
-        return self.adjective() if x < 0.6 else self.syllables(1, 4)
+        return self.adjective() if x < 0.8 else self.syllables(1, 3)
 
     def wide_word(self) -> str:
         """A word with characters beyond ASCII."""
@@ -274,7 +274,7 @@ class Draw:
     def phrase_of(self, least: int, most: int) -> str:
         """Some words in a row."""
         words = [self.word() for _ in range(self.rng.randint(least, most))]
-        if self.chance(0.1):
+        if self.chance(0.04):
             words[0] = self.wide_word()
         text = " ".join(words)
         return text[0].upper() + text[1:] if self.chance(0.3) else text

@@ -9,6 +9,7 @@ QwharfError
 ├── FormatUnavailable             exit 5   this platform or repository does not offer the format
 ├── DoesNotFit                    exit 6   not enough memory; carries the largest that would fit
 ├── StorageError                  exit 7   disk full, read-only, locked, no permission
+│   └── CopyNeeded                         weights can only be had twice; the user must allow it
 ├── NetworkError                  exit 8   hub unreachable, refused, not found
 ├── EngineError                   exit 9   an engine could not start or died; carries its own words
 ├── VerificationFailed            exit 10  the deployment runs, but does not behave like Qwen3
@@ -123,6 +124,15 @@ class StorageError(QwharfError):
 
     exit_code = 7
     summary = "cannot store files"
+
+
+class CopyNeeded(StorageError):
+    """No link leads there, so the weights would lie on the disk twice; nothing was done.
+
+    ``facts["copy_bytes"]`` says how much. Resolved by ``DeploymentSpec.may_copy``.
+    """
+
+    summary = "would have to be copied"
 
 
 class NetworkError(QwharfError):

@@ -7,14 +7,14 @@ and tells an :class:`Observer` what happens; the command line decides how that l
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
-from qwharf.daemon.client import DaemonClient
-from qwharf.errors import FormatUnavailable, UsageError, VerificationFailed
-from qwharf.fit import Wishes
+from qwharf.errors import EngineError, FormatUnavailable, UsageError, VerificationFailed
+from qwharf.fit import Engine, Means, Wishes
 from qwharf.settings import Settings
 from qwharf.types import (
     Artifact,
@@ -32,6 +32,9 @@ from qwharf.types import (
 )
 
 if TYPE_CHECKING:
+    from qwharf.daemon.client import DaemonClient
+    from qwharf.platforms import ServicePlatform, Step
+    from qwharf.quantize.imatrix import Importance
     from qwharf.verify import Reference
 
 ORIGINAL = Format("safetensors", "bf16")
@@ -83,7 +86,30 @@ class Source:
 # ---------------------------------------------------------------------------------------- plan
 
 
-def plan(request: Request, hardware: Hardware) -> Plan:
+def survey(*, here: bool) -> Means:
+    """The platforms that are driven and, for this machine, those of them that are installed.
+
+    Args:
+        here: whether the plan is for this machine; of another one it is not known.
+    """
+    from qwharf import compatibility, engines, platforms
+
+    driven = tuple(name for name in platforms.names() if name in compatibility.names())
+    if not here:
+        return Means(platforms=driven)
+    found: dict[str, Engine] = {}
+    for name in driven:
+        available = platforms.get(name).availability()
+        if available.installed:
+            own = engines.find(name) if name in engines.ENGINES else None
+            # PyPI's wheel of the embedded engine computes on the processor, but for macOS.
+            variant = own.variant if own else "cpu" if name == "llama.cpp" else "unknown"
+            gpu = sys.platform == "darwin" or variant not in ("cpu", "parser")
+            found[name] = Engine(version=available.version, gpu=gpu)
+    return Means(platforms=driven, installed=found)
+
+
+def plan(request: Request, hardware: Hardware, means: Means) -> Plan:
     """Choose format, platform, context and placement for ``request.model``.
 
     Raises:
@@ -95,7 +121,7 @@ def plan(request: Request, hardware: Hardware) -> Plan:
     wishes = request.wishes
     if wishes.format is None and resolved.format is not None:
         wishes = replace(wishes, format=resolved.format)
-    return fit.choose(resolved.model, hardware, wishes, alternatives=catalog.models())
+    return fit.choose(resolved.model, hardware, wishes, catalog.models(), means)
 
 
 # ----------------------------------------------------------------------------------------- get
@@ -164,6 +190,7 @@ def obtain(
     hub: Hub = "hf",
     *,
     memory_bytes: int | None = None,
+    importance: Importance | None = None,
 ) -> Artifact:
     """Bring ``model`` into the store as ``format``, converting where needed.
 
@@ -175,7 +202,8 @@ def obtain(
     from qwharf.artifacts.store import Store
 
     store = Store(settings.store_dir)
-    origin = source(model, format, settings, hub)
+    # What is to be weighed is made here, even where others offer the format.
+    origin = source(model, format if importance is None else ORIGINAL, settings, hub)
     if origin.artifact is not None:
         artifact = origin.artifact
         observer.step("get", f"{artifact.format} is in the store already")
@@ -195,9 +223,11 @@ def obtain(
             store=store,
             progress=observer.progress,
         )
-    if artifact.format == format:
+    if artifact.format == format and importance is None:
         return artifact
-    return convert(artifact, format, settings, observer, memory_bytes=memory_bytes)
+    return convert(
+        artifact, format, settings, observer, memory_bytes=memory_bytes, importance=importance
+    )
 
 
 def convert(
@@ -207,23 +237,29 @@ def convert(
     observer: Observer,
     *,
     memory_bytes: int | None = None,
+    importance: Importance | None = None,
 ) -> Artifact:
     """``artifact`` in another format, made once and kept in the store.
 
     Raises:
         FormatUnavailable, InvalidFile, StorageError: an interrupted conversion is resumed.
     """
-    from qwharf.artifacts.converting import convert_artifact
+    from qwharf.artifacts.converting import convert_artifact, made_before
     from qwharf.artifacts.store import Store
 
     store = Store(settings.store_dir)
-    made = store.find(artifact.model, target, converted_from=artifact.id)
+    made = made_before(store, artifact, target, importance)
     if made is not None:
         observer.step("convert", f"{target} was made before")
         return made
     observer.step("convert", f"{artifact.format} to {target}")
     return convert_artifact(
-        store, artifact, target, memory_bytes=memory_bytes, progress=observer.progress
+        store,
+        artifact,
+        target,
+        memory_bytes=memory_bytes,
+        importance=importance,
+        progress=observer.progress,
     )
 
 
@@ -284,14 +320,68 @@ def default_name(model: Model) -> str:
     return "".join(kept).strip("-._")[:64] or "model"
 
 
-def launch_of(spec: DeploymentSpec) -> Launch:
-    """The exact engine command that ``spec`` leads to; the port is chosen at the real start."""
+Actions: TypeAlias = "Launch | tuple[Step, ...]"
+"""The command of an engine that is started, or what is done to a service that runs for itself."""
+
+
+def actions(spec: DeploymentSpec) -> Actions:
+    """What ``spec`` leads to, exactly; a command's port is chosen at the real start."""
     from qwharf import platforms
 
     platform = platforms.get(spec.platform)
-    if not platforms.is_child(platform):
-        raise UsageError(platform.name, found="no command of ours", expected="an engine we start")
-    return platform.launch(spec, port=0)
+    if platforms.is_child(platform):
+        return platform.launch(spec, port=0)
+    return cast("ServicePlatform", platform).steps(spec)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What ``up`` would do."""
+
+    plan: Plan
+    source: Source
+    spec: DeploymentSpec
+    actions: Actions
+
+
+def rehearse(request: Request, settings: Settings, machine: Path | None = None) -> Rehearsal:
+    """Every step of :func:`up` in numbers, without touching anything.
+
+    Args:
+        request: as for :func:`up`.
+        settings: where the store is.
+        machine: the TOML file of another machine; default: this one.
+
+    Raises:
+        QwharfError: as :func:`up` before it fetches anything, but that the platform may be missing.
+    """
+    from qwharf import hardware
+
+    there = hardware.load_spec(machine) if machine else hardware.detect(settings.data_dir)
+    chosen = plan(request, there, survey(here=machine is None))
+    origin = source(chosen.model, chosen.format, settings, request.hub)
+    at = settings.store_dir / "artifacts" / "ID"
+    if origin.artifact is not None and not origin.converts_to(chosen.format):
+        at = origin.artifact.path
+    elif chosen.format.container == "gguf":
+        at /= "model.gguf"
+    spec = specify(chosen, "", at, request.name)
+    return Rehearsal(plan=chosen, source=origin, spec=spec, actions=actions(spec))
+
+
+def require(platform: str) -> None:
+    """Refuse a platform that is not here, before anything is fetched for it.
+
+    Raises:
+        EngineError: it is not installed; says what to do.
+    """
+    from qwharf import platforms
+
+    here = platforms.get(platform).availability()
+    if not here.installed:
+        raise EngineError(
+            platform, found=here.reason, expected="it to be installed", hint=here.hint
+        )
 
 
 # -------------------------------------------------------------------------------------- verify
@@ -379,8 +469,10 @@ def up(request: Request, settings: Settings, observer: Observer) -> Outcome:
             that it can be looked at.
     """
     from qwharf import hardware
+    from qwharf.daemon.client import DaemonClient
 
-    chosen = plan(request, hardware.detect(settings.data_dir))
+    chosen = plan(request, hardware.detect(settings.data_dir), survey(here=True))
+    require(chosen.platform)
     checked_name(request.name or default_name(chosen.model))
     observer.step("plan", describe(chosen))
     client = DaemonClient(settings)

@@ -295,6 +295,8 @@ class DeploymentSpec:
     """Somebody else's server, for the platform ``endpoint``; then ``artifact_id`` is empty."""
     sampling: Mapping[Mode, Sampling] = field(default_factory=dict)
     expected_memory_bytes: int | None = None
+    may_copy: bool = False
+    """Whether a service may get a second copy of the weights where no link leads to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from qwharf.artifacts.converting import convert_artifact
+from qwharf.artifacts.converting import convert_artifact, made_before
 from qwharf.artifacts.importing import import_path
 from qwharf.artifacts.store import Store
 from qwharf.errors import ChecksumMismatch, FormatUnavailable
@@ -59,7 +59,7 @@ def test_converted_once_and_remembered(original: Path, tmp_path: Path) -> None:
         told.clear()
         assert convert_artifact(store, source, Q8, progress=lambda *a: told.append(a)) == made
         assert told == []
-        assert store.find("qwen3:tiny", Q8, converted_from=source.id) == made
+        assert made_before(store, source, Q8) == made
         assert store.verify() == [] and list((store.root / "work").iterdir()) == []
         from qwharf.artifacts.inspecting import inspect_gguf
 
@@ -92,7 +92,7 @@ def test_a_source_that_was_changed_is_not_converted(original: Path, tmp_path: Pa
 CONVERT = """
 import sys
 from pathlib import Path
-from qwharf.artifacts.converting import convert_artifact
+from qwharf.artifacts.converting import convert_artifact, made_before
 from qwharf.artifacts.store import Store
 from qwharf.types import Format
 

@@ -165,9 +165,9 @@ def test_originals_are_found_before_conversions(store: Store, tmp_path: Path) ->
     made = simple(store, tmp_path, b"made", converted_from="f" * 64)
     found = store.find("m", Q8)
     assert found is not None and found.id == original.id
-    converted = store.find("m", Q8, converted_from="f" * 64)
+    converted = store.find("m", Q8, origin={"converted_from": "f" * 64})
     assert converted is not None and converted.id == made.id
-    assert store.find("m", Q8, converted_from="e" * 64) is None
+    assert store.find("m", Q8, origin={"converted_from": "e" * 64}) is None
 
 
 def test_an_ambiguous_prefix_is_refused(store: Store, tmp_path: Path) -> None:

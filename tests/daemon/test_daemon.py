@@ -17,9 +17,9 @@ from urllib.parse import quote
 
 import psutil
 import pytest
+from daemon_homes import Home, is_dead, until
 from stand_in_platform import starts, wish
 
-from conftest import Home, is_dead, until
 from qwharf import __version__
 from qwharf.daemon import runfile
 from qwharf.daemon.client import DaemonClient

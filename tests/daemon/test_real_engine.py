@@ -14,11 +14,12 @@ from typing import Any
 
 import psutil
 import pytest
+from daemon_homes import Home, is_dead, until
 
-from conftest import Home, free_port, is_dead, until
 from qwharf import pipeline
 from qwharf import settings as settings_module
 from qwharf.catalog import resolve
+from qwharf.daemon.starting import free_port
 from qwharf.errors import InvalidFile, QwharfError
 from qwharf.types import DeploymentSpec, Format, Plan
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from daemon_homes import Workshop, eventually, is_dead
 from stand_in_platform import StandIn, starts, wish
 
-from conftest import Workshop, eventually, is_dead
 from qwharf.daemon import starting
 from qwharf.daemon.managed import Managed
 from qwharf.errors import (
@@ -317,7 +317,7 @@ async def test_a_port_taken_by_another_program(
     await up(workshop, other)
     taken, free = starts(other)[0][1], starting.free_port
     ports = iter([taken, taken])
-    monkeypatch.setattr("qwharf.daemon.managed.free_port", lambda: next(ports, None) or free())
+    monkeypatch.setattr("qwharf.daemon.child_engine.free_port", lambda: next(ports, None) or free())
     spec = wish(workshop.folder)
     await up(workshop, spec)
     assert len(starts(spec)) == 3 or starts(spec)[-1][1] != taken

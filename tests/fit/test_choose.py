@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qwharf import catalog, fit, memory
 from qwharf.errors import DoesNotFit, FormatUnavailable, UsageError
-from qwharf.fit import Wishes
+from qwharf.fit import Engine, Means, Wishes
 from qwharf.fit.budget import budget
 from qwharf.types import Cpu, Format, Hardware, Plan
 
@@ -18,8 +18,16 @@ Q4, Q8, BF16 = (Format("gguf", q) for q in ("q4_k_m", "q8_0", "bf16"))
 AWQ = Format("safetensors", "awq")
 
 
-def chosen(name: str, machine: Hardware, **wishes: object) -> Plan:
-    return fit.choose(catalog.find(name), machine, Wishes(**wishes), catalog.models())  # type: ignore[arg-type]
+def means(machine: Hardware, *more: str) -> Means:
+    """The embedded engine, from PyPI's wheel, and ``more``."""
+    embedded = Engine(version="2026.10.11549", gpu=machine.unified_memory)
+    return Means(installed={"llama.cpp": embedded, **{name: Engine() for name in more}})
+
+
+def chosen(name: str, machine: Hardware, *installed: str, **wishes: object) -> Plan:
+    wanted = Wishes(**wishes)  # type: ignore[arg-type]
+    model = catalog.find(name)
+    return fit.choose(model, machine, wanted, catalog.models(), means(machine, *installed))
 
 
 # --------------------------------------------------------------------------------------- defaults
@@ -114,9 +122,36 @@ def test_up_does_not_count_on_a_gpu_wheel() -> None:
     plan = chosen("qwen3:8b", machine)
     assert plan.gpu_layers == 0
     assert any("GPU is not used" in r for r in plan.reasons)
-    best = fit.best(catalog.find("qwen3:8b"), machine, Wishes(platform="llama.cpp"))
+    best = fit.choose(catalog.find("qwen3:8b"), machine, Wishes(platform="llama.cpp"))
     assert best.gpu_layers == 37
-    assert any("GPU wheel" in r for r in best.reasons)
+    assert any("build for the GPU" in r for r in best.reasons)
+
+
+def test_what_is_installed_and_best_for_the_hardware_is_taken() -> None:
+    card = host(32, gpus=nvidia(1, 24))
+    everything = ("vllm", "sglang", "mlx", "ollama", "lmstudio")
+    assert chosen("qwen3:8b", card).platform == "llama.cpp"
+    assert chosen("qwen3:8b", card, "ollama").platform == "ollama", "which uses the card"
+    assert chosen("qwen3:8b", card, *everything).platform == "vllm"
+    assert chosen("qwen3:8b", host(32), *everything).platform == "llama.cpp"
+    assert chosen("qwen3:8b", mac(32), "lmstudio").platform == "llama.cpp"
+    assert chosen("qwen3:8b", mac(32), *everything).platform == "mlx"
+    assert chosen("qwen3:8b", card, "vllm", platform="auto").platform == "vllm"
+
+
+def test_what_is_not_installed_is_planned_where_nothing_else_can() -> None:
+    plan = chosen("qwen3:8b", host(64), format=AWQ)
+    assert plan.platform == "vllm"
+    assert any("not installed" in r for r in plan.reasons)
+    assert not any(
+        "not installed" in r for r in chosen("qwen3:8b", host(64), "vllm", format=AWQ).reasons
+    )
+
+
+def test_a_card_that_is_too_small_for_the_preferred_platform() -> None:
+    small = host(64, gpus=nvidia(1, 8))
+    plan = chosen("qwen3:30b-a3b", small, "vllm")
+    assert plan.platform == "llama.cpp"
 
 
 @pytest.mark.parametrize(
@@ -186,19 +221,33 @@ def test_an_unknown_platform() -> None:
         chosen("qwen3:0.6b", host(8), platform="tensorrt")
 
 
-@pytest.mark.parametrize("platform", ["vllm", "sglang", "ollama", "lmstudio", "lm-studio", "mlx"])
-def test_a_platform_that_cannot_be_started_yet(platform: str) -> None:
+def test_a_platform_that_is_not_driven() -> None:
     with pytest.raises(UsageError) as error:
-        chosen("qwen3:0.6b", host(8), platform=platform)
-    assert "not start yet" in error.value.found
-    assert "qwharf fit" in error.value.hint
+        fit.choose(
+            catalog.find("qwen3:0.6b"),
+            host(8),
+            Wishes(platform="lm-studio"),
+            means=Means(platforms=("llama.cpp", "vllm")),
+        )
+    assert "not driven" in error.value.found
+    assert "vllm" in error.value.expected
 
 
 def test_a_format_that_the_platform_cannot_run() -> None:
     with pytest.raises(FormatUnavailable) as error:
-        chosen("qwen3:8b", host(64), format=AWQ)
+        chosen("qwen3:8b", host(64), platform="llama.cpp", format=AWQ)
     assert "--format gguf:" in error.value.hint
-    assert "vllm" in error.value.hint
+    assert "`--platform vllm` runs safetensors:awq here" in error.value.hint
+    assert error.value.facts["platforms_instead"] == ["vllm"]
+
+
+def test_a_format_that_nothing_runs_here() -> None:
+    machine = host(64)
+    machine = replace(machine, cpu=replace(machine.cpu, instruction_sets=frozenset({"avx2"})))
+    with pytest.raises(FormatUnavailable) as error:
+        chosen("qwen3:8b", machine, format=Format("safetensors", "fp8"), platform="vllm")
+    assert "AMX" in error.value.found
+    assert "--format safetensors:bf16" in error.value.hint
 
 
 def test_a_format_that_cannot_be_had() -> None:

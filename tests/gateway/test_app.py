@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from gateway_client import HI, Gateway
 from gateway_doubles import Engine, Owner, spec_of
 
-from conftest import HI, Gateway
 from qwharf.gateway.body import MAX_BODY_BYTES, MAX_CONTAINERS, MAX_DEPTH
 
 # -------------------------------------------------------------------------------------- routes

@@ -3,9 +3,8 @@
 from typing import Any
 
 import pytest
+from gateway_client import HI, Gateway
 from gateway_doubles import WHOLE, Engine, Owner, answer, spec_of, stream
-
-from conftest import HI, Gateway
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 OTHER = {"type": "function", "function": {"name": "g"}}

@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+from gateway_client import Gateway
 from gateway_doubles import (
     ABORT,
     DONE,
@@ -19,8 +20,6 @@ from gateway_doubles import (
     event,
     refusal,
 )
-
-from conftest import Gateway
 
 
 def streamed(body: dict[str, Any]) -> list[Step]:

@@ -8,11 +8,11 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
+from gateway_client import HI, Gateway
 from gateway_doubles import Engine, Owner, sensible
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import HI, Gateway
 from qwharf.gateway.app import build
 
 SCALAR = st.one_of(

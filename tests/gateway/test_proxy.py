@@ -6,6 +6,7 @@ import logging
 
 import aiohttp
 import pytest
+from gateway_client import HI, Gateway
 from gateway_doubles import (
     ABORT,
     CLOSE,
@@ -26,7 +27,6 @@ from gateway_doubles import (
     stream,
 )
 
-from conftest import HI, Gateway
 from qwharf.errors import EngineError
 
 

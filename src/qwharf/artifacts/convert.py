@@ -22,11 +22,12 @@ from qwharf.artifacts.targets import is_folder_target
 from qwharf.errors import FormatUnavailable
 from qwharf.formats.names import FORMATS
 from qwharf.formats.weights import mlx
+from qwharf.quantize.imatrix import Importance
 from qwharf.quantize.mixing import MIXES
 from qwharf.types import Format
 
 TARGETS = frozenset(name for name, mix in MIXES.items() if not mix.needs_importance)
-"""What can be made: every mix that needs no importance matrix."""
+"""What can be made without an importance matrix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,28 +43,34 @@ class ConvertResult:
     seconds: float
 
 
-def can_convert(source: Format, target: Format) -> bool:
+def can_convert(source: Format, target: Format, *, weighted: bool = False) -> bool:
     """Whether :func:`convert` makes ``target`` out of ``source``.
 
-    A quantised source is dequantised first; what it lost is not found again.
+    A quantised source is dequantised first; what it lost is not found again. ``weighted``: with an
+    importance matrix.
     """
-    return source != target and _makeable(target)
+    return source != target and _makeable(target, weighted)
 
 
-def _makeable(target: Format) -> bool:
+def _makeable(target: Format, weighted: bool) -> bool:
     if target.container == "gguf":
-        return target.quantization in TARGETS
-    return is_folder_target(target)
+        return target.quantization in (MIXES if weighted else TARGETS)
+    return not weighted and is_folder_target(target)
 
 
-def unavailable(subject: str, source: Format | None, target: Format) -> FormatUnavailable:
+def unavailable(
+    subject: str, source: Format | None, target: Format, *, weighted: bool = False
+) -> FormatUnavailable:
     """The error for a conversion that :func:`can_convert` denies: says what is possible instead."""
     found, hint = f"{target}, which cannot be made", "gguf:q4_k_m is the usual choice"
     if source == target:
         found, hint = f"{source} weights already", "there is nothing to convert"
+    elif weighted:
+        found = f"an importance matrix, of which {target} takes no notice"
+        hint = "leave it out, or name a quantisation of GGUF such as gguf:iq4_xs"
     elif target.container == "gguf" and target.quantization in MIXES:
         found = f"no importance matrix, without which {target} cannot be made"
-        hint = "gguf:q2_k and gguf:iq3_s are the smallest that need none"
+        hint = "make one with `qwharf imatrix` and give it with --imatrix; gguf:q2_k needs none"
     elif target.quantization == "compressed-tensors":
         found = "a name for a family of formats"
         hint = "name one of them: w4a16, w8a8 or fp8-channel"
@@ -88,6 +95,7 @@ def convert(
     progress: Step | None = None,
     memory_bytes: int | None = None,
     threads: int | None = None,
+    importance: Importance | None = None,
     resume: bool = True,
     name: str | None = None,
 ) -> ConvertResult:
@@ -103,6 +111,7 @@ def convert(
         progress: ``(done_bytes, total_bytes, tensor)``.
         memory_bytes: what may be held at once; default: 1 GB.
         threads: default: every core this process may use. The bytes do not depend on it.
+        importance: how much an error in each column weighs; for quantisations of GGUF.
         resume: go on from an interrupted run with the same source and target.
         name: what the model is called, for ``general.name``; default: from the source.
 
@@ -114,12 +123,14 @@ def convert(
         Conflict: another process is writing ``out_path``, or a folder of that name has content.
     """
     started = time.perf_counter()
-    if not _makeable(target_format):
-        raise unavailable(str(source), None, target_format)
+    if not _makeable(target_format, importance is not None):
+        raise unavailable(str(source), None, target_format, weighted=importance is not None)
     stored = read_stored(source)
-    identity = "\n".join([_versions(), *map(_identity, stored.files)])
+    facts = [_versions(), *map(_identity, stored.files)]
+    identity = "\n".join(facts if importance is None else [*facts, importance.digest()])
     if target_format.container == "gguf":
-        plan = gguf_output(stored, target_format.quantization, out_path, identity, name)
+        mix = target_format.quantization
+        plan = gguf_output(stored, mix, out_path, identity, name, importance)
     else:
         plan = folder_output(stored, target_format, out_path, identity)
     resumed = streaming.run(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qwharf import __version__
 from qwharf.artifacts import locks
 from qwharf.artifacts.disk import Progress
 from qwharf.artifacts.store import Store
 from qwharf.types import Artifact, Format
+
+if TYPE_CHECKING:
+    from qwharf.quantize.imatrix import Importance
 
 
 def convert_artifact(
@@ -19,12 +23,13 @@ def convert_artifact(
     target: Format,
     *,
     memory_bytes: int | None = None,
+    importance: Importance | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
     """Convert ``artifact`` to ``target`` and keep the result.
 
-    The unfinished file lies under a name that depends only on source and target, so the next call
-    goes on where a killed one stopped. Two calls at once do the work once.
+    The unfinished file lies under a name that depends only on source, target and ``importance``, so
+    the next call goes on where a killed one stopped. Two calls at once do the work once.
 
     Raises:
         FormatUnavailable: there is no such conversion.
@@ -33,9 +38,13 @@ def convert_artifact(
     """
     from qwharf.artifacts.convert import can_convert, convert, unavailable
 
-    if not can_convert(artifact.format, target):
-        raise unavailable(artifact.model, artifact.format, target)
-    key = f"{artifact.id[:32]}-{target.container}-{target.quantization}"
+    weighted = importance is not None
+    if not can_convert(artifact.format, target, weighted=weighted):
+        raise unavailable(artifact.model, artifact.format, target, weighted=weighted)
+    origin = _origin(artifact, importance)
+    key = "-".join([artifact.id[:32], target.container, target.quantization])
+    if importance is not None:
+        key += f"-{origin['importance'][:16]}"
     work = store.folder("work")
 
     def waiting() -> None:
@@ -47,34 +56,59 @@ def convert_artifact(
             progress(f"convert to {target}", done, total)
 
     with locks.locked(work / f"{key}.lock", waiting, delete=True):
-        made = store.find(artifact.model, target, converted_from=artifact.id)
+        made = store.find(artifact.model, target, origin=origin)
         if made is not None:
             return made
         store.check(artifact)
         title = artifact.provenance.get("repository", artifact.model).rpartition("/")[2]
-        if target.container != "gguf":
-            folder = work / key
-            if not folder.is_dir():  # whole by its name; else left by a kill just before the end
-                convert(artifact.path, target, folder, progress=step, memory_bytes=memory_bytes)
-            made = _keep_folder(store, artifact, target, folder, progress)
-            shutil.rmtree(folder)
+        out = work / key
+        if not out.exists():  # whole by its name; else left by a kill just before the end
+            convert(
+                artifact.path,
+                target,
+                out,
+                progress=step,
+                memory_bytes=memory_bytes,
+                importance=importance,
+                name=title,
+            )
+        about = _provenance(artifact) | origin
+        if out.is_dir():
+            made = _keep_folder(store, artifact.model, target, out, about, progress)
+            shutil.rmtree(out)
             return made
-        out = work / f"{key}.gguf"
-        convert(artifact.path, target, out, progress=step, memory_bytes=memory_bytes, name=title)
         name = f"{_file_stem(title)}-{target.quantization.upper()}.gguf"
         ref = store.put_file(out, "move", step=_counter(progress, out.stat().st_size))
-        return store.add(artifact.model, target, {name: ref}, _provenance(artifact), name)
+        return store.add(artifact.model, target, {name: ref}, about, name)
+
+
+def made_before(
+    store: Store, artifact: Artifact, target: Format, importance: Importance | None = None
+) -> Artifact | None:
+    """What an earlier :func:`convert_artifact` of the same has left in the store."""
+    return store.find(artifact.model, target, origin=_origin(artifact, importance))
+
+
+def _origin(artifact: Artifact, importance: Importance | None) -> dict[str, str]:
+    """What of the provenance tells one conversion from another."""
+    weighed = {} if importance is None else {"importance": importance.digest()}
+    return {"converted_from": artifact.id} | weighed
 
 
 def _keep_folder(
-    store: Store, artifact: Artifact, target: Format, folder: Path, progress: Progress | None
+    store: Store,
+    model: str,
+    target: Format,
+    folder: Path,
+    about: dict[str, str],
+    progress: Progress | None,
 ) -> Artifact:
     files = sorted(path for path in folder.iterdir() if path.is_file())
     step = _counter(progress, sum(path.stat().st_size for path in files))
     for path in files:
         path.chmod(0o444)  # as the store keeps what is its own
     refs = {path.name: store.put_file(path, "link", step=step) for path in files}
-    return store.add(artifact.model, target, refs, _provenance(artifact), None)
+    return store.add(model, target, refs, about, None)
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
@@ -94,7 +128,6 @@ def _provenance(artifact: Artifact) -> dict[str, str]:
     kept = ("repository", "revision", "hub")
     return {
         "source": f"converted from {artifact.format}",
-        "converted_from": artifact.id,
         "tool": ", ".join(f"{name} {version}" for name, version in versions.items()),
         **{f"origin_{k}": artifact.provenance[k] for k in kept if k in artifact.provenance},
     }

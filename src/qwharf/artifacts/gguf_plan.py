@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from qwharf.artifacts import gguf_metadata
 from qwharf.artifacts.encoders import GgmlEncoder
@@ -13,15 +16,25 @@ from qwharf.artifacts.output import OutFile, Output, Unit
 from qwharf.artifacts.positioned import Place
 from qwharf.artifacts.source_metadata import source_metadata
 from qwharf.artifacts.stored import Stored
+from qwharf.artifacts.weighing import importances
 from qwharf.errors import FormatUnavailable, InvalidFile
 from qwharf.formats.ggml_types import GgmlType
 from qwharf.formats.gguf_writer import Header, gguf_header
 from qwharf.formats.tensors import TensorSpec, checkpoint_tensors, gguf_name, gguf_tensors
+from qwharf.quantize.imatrix import Importance, recorded
 from qwharf.quantize.mixing import mix_of, tensor_type
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def gguf_output(
-    stored: Stored, quantization: str, path: Path, identity: str, name: str | None = None
+    stored: Stored,
+    quantization: str,
+    path: Path,
+    identity: str,
+    name: str | None = None,
+    importance: Importance | None = None,
 ) -> Output:
     """The plan of a GGUF file.
 
@@ -31,9 +44,11 @@ def gguf_output(
         path: of the file.
         identity: see :class:`Output`.
         name: what the model is called, if not as the source says.
+        importance: how much an error in each column weighs.
 
     Raises:
-        FormatUnavailable: the quantisation is for mixtures of experts, and the model is none.
+        FormatUnavailable: the quantisation is for mixtures of experts, and the model is none; or
+            ``importance`` lacks a tensor that cannot be made without.
         InvalidFile: the source lacks what goes along with weights.
     """
     arch = stored.arch
@@ -49,12 +64,20 @@ def gguf_output(
     metadata = source_metadata(stored, name)
     metadata = {key: own.get(key, value) for key, value in metadata.items()} | own
     specs = gguf_tensors(arch)
-    kinds = {s.name: tensor_type(s, arch, quantization) for s in specs}
+    weighted = importance is not None
+    kinds = {s.name: tensor_type(s, arch, quantization, weighted=weighted) for s in specs}
+    weights: Mapping[str, NDArray[np.float32]] = {}
+    if importance is not None:
+        metadata |= recorded(importance)
+        weights = importances(importance, specs, kinds, quantization)
     header = _header(metadata, specs, kinds, stored.files[0])
     pieces: dict[str, list[Matrix]] = {}
     for spec in checkpoint_tensors(arch, lm_head=not arch.tie_word_embeddings):
         pieces.setdefault(gguf_name(spec.name) or "", []).append(stored.matrices[spec.name])
-    units = [_unit(s, kinds[s.name], pieces[s.name], header.offsets[s.name]) for s in specs]
+    units = [
+        _unit(s, kinds[s.name], pieces[s.name], header.offsets[s.name], weights.get(s.name))
+        for s in specs
+    ]
     return Output(
         path=path,
         files=(OutFile(name=path.name, header=header.data, size_bytes=header.size_bytes),),
@@ -66,14 +89,21 @@ def gguf_output(
     )
 
 
-def _unit(spec: TensorSpec, kind: GgmlType, pieces: Sequence[Matrix], offset: int) -> Unit:
-    encoder = GgmlEncoder(kind, len(spec.shape) == 1)
+def _unit(
+    spec: TensorSpec,
+    kind: GgmlType,
+    pieces: Sequence[Matrix],
+    offset: int,
+    weights: NDArray[np.float32] | None,
+) -> Unit:
+    by_piece = (None,) * len(pieces) if weights is None else weights
+    encoders = tuple(GgmlEncoder(kind, len(spec.shape) == 1, w) for w in by_piece)
     rows = sum(p.shape[0] for p in pieces)
-    (part,) = encoder.parts(spec.name, rows, spec.shape[-1], len(pieces))
+    (part,) = encoders[0].parts(spec.name, rows, spec.shape[-1], len(pieces))
     return Unit(
         name=spec.name,
         pieces=tuple(pieces),
-        encoders=(encoder,) * len(pieces),
+        encoders=encoders,
         parts=((part, Place(0, offset, part.grid, 1)),),
     )
 

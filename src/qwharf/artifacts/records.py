@@ -18,6 +18,8 @@ _ID = re.compile(r"[0-9a-f]{64}")
 _NAME_BAD = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 VERSION = 1
+ORIGIN = ("converted_from", "importance")
+"""What of the provenance tells one conversion from another: the source, and how it was weighed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class Label:
 
     def same_as(self, other: Label) -> bool:
         """Whether ``other`` is a newer edition of this label."""
-        keys = ("converted_from", "repository")
+        keys = (*ORIGIN, "repository")
         return self.model == other.model and all(
             self.provenance.get(k) == other.provenance.get(k) for k in keys
         )

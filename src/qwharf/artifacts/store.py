@@ -29,7 +29,7 @@ from pathlib import Path
 from qwharf.artifacts import disk, locks, view
 from qwharf.artifacts.blobs import BlobRef, Blobs, PutMode
 from qwharf.artifacts.disk import Progress
-from qwharf.artifacts.records import Label, Record, Records, artifact_id, check_name
+from qwharf.artifacts.records import ORIGIN, Label, Record, Records, artifact_id, check_name
 from qwharf.artifacts.scratch import Scratch
 from qwharf.errors import ChecksumMismatch, InvalidFile, StorageError, UsageError
 from qwharf.types import Artifact, Format, StoredFile
@@ -268,7 +268,7 @@ class Store:
         )
 
     def find(
-        self, model_name: str, format: Format, *, converted_from: str | None = None
+        self, model_name: str, format: Format, *, origin: Mapping[str, str] | None = None
     ) -> Artifact | None:
         """A sound artifact of that model and format; original files before converted ones.
 
@@ -278,7 +278,8 @@ class Store:
         Args:
             model_name: as it was added.
             format: of the weights.
-            converted_from: only those made from this artifact; ``None``: any.
+            origin: only those whose provenance says the same of :data:`records.ORIGIN`; ``None``:
+                any.
         """
         candidates = [
             (record, label)
@@ -286,7 +287,10 @@ class Store:
             if record.format == format
             for label in record.labels
             if label.model == model_name
-            and converted_from in (None, label.provenance.get("converted_from"))
+            and (
+                origin is None
+                or all(label.provenance.get(key) == origin.get(key) for key in ORIGIN)
+            )
         ]
         candidates.sort(key=lambda c: ("converted_from" in c[1].provenance, -c[1].added_at))
         for record, label in candidates:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -11,12 +13,19 @@ from typing import Any
 import click
 
 from qwharf import pipeline, settings
+from qwharf.cli.fit import memory_sum
 from qwharf.cli.observer import TerminalObserver
 from qwharf.cli.options import (
     complete_deployments,
+    context_option,
     format_option,
+    hardware_option,
+    hub_option,
+    kv_cache_option,
     model_argument,
     name_argument,
+    parallel_option,
+    platform_option,
     with_output,
 )
 from qwharf.cli.output import Output
@@ -24,44 +33,21 @@ from qwharf.cli.text import ago, count, gb, gib, harmless, tokens
 from qwharf.daemon.client import DaemonClient
 from qwharf.fit import Wishes
 from qwharf.formats.names import parse_format
-from qwharf.types import Deployment, Plan
-
-PLATFORM_HELP = "Where to run it; without it, the best that fits."
+from qwharf.memory import weight_bytes
+from qwharf.platforms import Step
+from qwharf.types import Deployment, Launch
 
 
 @click.command()
 @model_argument
-@click.option("--platform", metavar="P", help=PLATFORM_HELP)
+@platform_option
 @format_option
-@click.option(
-    "--context",
-    "context",
-    type=click.IntRange(min=256),
-    metavar="N",
-    help="Tokens of context that each request can use.",
-)
-@click.option(
-    "--parallel",
-    type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    help="Requests served at once, each with the full context.",
-)
-@click.option(
-    "--kv-cache",
-    "kv_cache",
-    type=click.Choice(["f16", "bf16", "q8_0", "q4_0"]),
-    help="Type of the KV cache.",
-)
+@context_option
+@parallel_option
+@kv_cache_option
 @click.option("--name", help="Name of the deployment; default: made from the model's.")
-@click.option(
-    "--from",
-    "hub",
-    type=click.Choice(["hf", "modelscope"]),
-    default="hf",
-    show_default=True,
-    help="Hub to fetch missing weights from.",
-)
+@hub_option
+@hardware_option
 @click.option("--dry-run", is_flag=True, help="Print plan, bytes and engine command; do nothing.")
 @with_output
 def up(
@@ -73,6 +59,7 @@ def up(
     kv_cache: Any,
     name: str | None,
     hub: Any,
+    spec: Path | None,
     dry_run: bool,
     out: Output,
 ) -> None:
@@ -85,7 +72,8 @@ def up(
       qwharf up pocket
       qwharf up qwen3:8b --format gguf:q4_k_m --context 16384
       qwharf up ./my-finetune --name mine
-      qwharf up qwen3:30b-a3b --dry-run
+      qwharf up qwen3:8b --platform vllm --format awq
+      qwharf up qwen3:30b-a3b --platform sglang --hardware two-h100.toml --dry-run
 
     Exit codes: 0 deployed and proven; 10 deployed, but a check failed; others: docs/cli.md.
     """
@@ -103,8 +91,10 @@ def up(
         ),
     )
     if dry_run:
-        preview(request, config, out)
+        preview(request, config, spec, out)
         return
+    if spec is not None:
+        raise click.UsageError("--hardware plans for another machine: add --dry-run.")
     outcome = deploy_and_show(request, config, out)
     out.data(
         {
@@ -159,55 +149,73 @@ def next_steps(deployment: Deployment) -> str:
     )
 
 
-def preview(request: pipeline.Request, config: settings.Settings, out: Output) -> None:
+def preview(
+    request: pipeline.Request, config: settings.Settings, machine: Path | None, out: Output
+) -> None:
     """``--dry-run``: what would happen, in numbers; touches nothing."""
-    from qwharf import hardware
-
-    plan = pipeline.plan(request, hardware.detect(config.data_dir))
-    origin = pipeline.source(plan.model, plan.format, config, request.hub)
-    suffix = "model.gguf" if plan.format.container == "gguf" else ""
-    at = (
-        Path(origin.where) if origin.kind == "store" else config.store_dir / "artifacts/ID" / suffix
-    )
-    spec = pipeline.specify(plan, "", at, request.name)
-    launch = pipeline.launch_of(spec)
-    shown = " ".join(launch.argv)
-    environment = "".join(f"{k}={v} " for k, v in sorted(launch.env.items()))
+    dry = pipeline.rehearse(request, config, machine)
+    origin = dry.source
+    format = dry.plan.format
     size = {"store": "in the store already", "disk": "on this disk"}.get(
-        origin.kind, f"{gb(origin.download_bytes)} to fetch"
+        origin.kind, f"{fetched(dry)} to fetch"
     )
-    converts = (
-        f"\nconvert   {origin.format} to {plan.format}" if origin.converts_to(plan.format) else ""
-    )
+    converts = f"\nconvert   {origin.format} to {format}" if origin.converts_to(format) else ""
+    launch = dry.actions if isinstance(dry.actions, Launch) else None
     out.data(
         {
-            "plan": plan,
+            "plan": dry.plan,
             "source": {
                 "kind": origin.kind,
                 "where": origin.where,
                 "format": origin.format,
                 "download_bytes": origin.download_bytes,
-                "converts": origin.converts_to(plan.format),
+                "converts": origin.converts_to(format),
             },
-            "spec": spec,
+            "spec": dry.spec,
             "launch": launch,
-            "memory_bytes": plan.memory_bytes(),
+            "steps": None if launch else dry.actions,
+            "memory_bytes": dry.plan.memory_bytes(),
         },
-        f"plan      {pipeline.describe(plan)}\n"
-        + "".join(f"          {reason}\n" for reason in plan.reasons)
-        + memory_sum(plan, out)
-        + f"\nget       {origin.where} ({size}){converts}"
-        + f"\nrun       {environment}{shown}"
+        f"plan      {pipeline.describe(dry.plan)}\n"
+        + "".join(f"          {reason}\n" for reason in dry.plan.reasons)
+        + memory_sum(dry.plan, out)
+        + f"\nget       {origin.where} ({size}){converts}\n"
+        + described(dry.actions)
         + "\nverify    the Qwen3 contract",
     )
 
 
-def memory_sum(plan: Plan, out: Output) -> str:
-    """The memory of a plan, line by line, with its total."""
-    rows = [[x.label, gib(x.size_bytes), x.where, x.formula] for x in plan.memory]
-    rows.append(["sum", gib(plan.memory_bytes()), "", ""])
-    table = out.table(["memory", "size", "where", "how"], rows, right={"size"})
-    return "\n".join(f"  {line}" for line in table.splitlines())
+def fetched(dry: pipeline.Rehearsal) -> str:
+    """How much will be fetched: of most repositories only the weights' size is known."""
+    if dry.source.download_bytes is not None:
+        return gb(dry.source.download_bytes)
+    return f"about {gb(weight_bytes(dry.plan.model.architecture, dry.source.format))}"
+
+
+def described(actions: pipeline.Actions) -> str:
+    """The command that starts an engine, to be pasted into a shell; or what is done to a service,
+    one step after another.
+    """
+    if isinstance(actions, Launch):
+        lines = [" ".join(f"{k}={shlex.quote(v)}" for k, v in sorted(actions.env.items()))]
+        lines = [*filter(None, lines), ""]
+        for word in map(shlex.quote, actions.argv):
+            if word.startswith("--") and lines[-1]:  # begins a line; what belongs to it follows
+                lines.append(word)
+            else:
+                lines[-1] = f"{lines[-1]} {word}".strip()
+        return "run       " + " \\\n            ".join(lines)
+    return "\n".join(_step(step) for step in actions)
+
+
+def _step(step: Step) -> str:
+    text = f"{step.what:<9} {step.where}"
+    if step.content is None:
+        return text
+    if isinstance(step.content, str):
+        return f"{text}\n          {step.content}"
+    body = json.dumps(step.content, indent=2, ensure_ascii=False, default=str)
+    return text + "".join(f"\n          {line}" for line in body.splitlines())
 
 
 @click.command()

@@ -10,45 +10,31 @@ import click
 
 from qwharf import catalog, hardware, settings
 from qwharf import fit as fitting
-from qwharf.cli.deploy import memory_sum
-from qwharf.cli.options import complete_models, format_option, with_output
+from qwharf.cli.options import (
+    complete_models,
+    context_option,
+    format_option,
+    hardware_option,
+    kv_cache_option,
+    parallel_option,
+    platform_option,
+    with_output,
+)
 from qwharf.cli.output import Output
 from qwharf.cli.text import gib, tokens
-from qwharf.fit import Wishes
+from qwharf.fit import Means, Wishes
 from qwharf.formats.names import parse_format
 from qwharf.types import Hardware, Plan
 
 
 @click.command()
 @click.argument("model", required=False, shell_complete=complete_models)
-@click.option(
-    "--hardware",
-    "spec",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Plan for the machine in this TOML file (docs/hardware.md).",
-)
-@click.option("--platform", metavar="P", help="Only this platform.")
+@hardware_option
+@platform_option
 @format_option
-@click.option(
-    "--context",
-    type=click.IntRange(min=256),
-    metavar="N",
-    help="Require this many tokens of context.",
-)
-@click.option(
-    "--parallel",
-    type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    help="Requests served at once, each with the full context.",
-)
-@click.option(
-    "--kv-cache",
-    "kv_cache",
-    type=click.Choice(["f16", "bf16", "q8_0", "q4_0"]),
-    help="Type of the KV cache.",
-)
+@context_option
+@parallel_option
+@kv_cache_option
 @click.option("--all", "everything", is_flag=True, help="Show every fit, not the best per model.")
 @with_output
 def fit(
@@ -72,7 +58,10 @@ def fit(
       qwharf fit qwen3:8b --context 32768
       qwharf fit --hardware server.toml --platform vllm
     """
+    from qwharf import pipeline
+
     machine = hardware.load_spec(spec) if spec else hardware.detect(settings.load().data_dir)
+    means = pipeline.survey(here=spec is None)
     wishes = Wishes(
         platform=platform,
         format=parse_format(format_text) if format_text else None,
@@ -81,9 +70,9 @@ def fit(
         kv_cache_type=kv_cache,
     )
     if model is not None:
-        one(model, machine, wishes, out)
+        one(model, machine, wishes, means, out)
         return
-    plans = fitting.plans(catalog.models(), machine, wishes)
+    plans = fitting.plans(catalog.models(), machine, wishes, means)
     shown = plans if everything else best_per_model(plans)
     rows = [
         [
@@ -113,14 +102,14 @@ def fit(
         out.note(f"\n{len(plans) - len(shown)} more with --all; the sum for one: qwharf fit MODEL")
 
 
-def one(name: str, machine: Hardware, wishes: Wishes, out: Output) -> None:
+def one(name: str, machine: Hardware, wishes: Wishes, means: Means, out: Output) -> None:
     """The sum for one model, line by line."""
     from dataclasses import replace
 
     resolved = catalog.resolve(name)
     if wishes.format is None and resolved.format is not None:
         wishes = replace(wishes, format=resolved.format)
-    plan = fitting.best(resolved.model, machine, wishes, alternatives=catalog.models())
+    plan = fitting.choose(resolved.model, machine, wishes, catalog.models(), means)
     out.note(describe_machine(machine) + "\n")
     out.data(
         {"hardware": machine, "plan": plan, "memory_bytes": plan.memory_bytes()},
@@ -130,6 +119,14 @@ def one(name: str, machine: Hardware, wishes: Wishes, out: Output) -> None:
         + split(plan)
         + "".join(f"\n  - {reason}" for reason in plan.reasons),
     )
+
+
+def memory_sum(plan: Plan, out: Output) -> str:
+    """The memory of a plan, line by line, with its total."""
+    rows = [[x.label, gib(x.size_bytes), x.where, x.formula] for x in plan.memory]
+    rows.append(["sum", gib(plan.memory_bytes()), "", ""])
+    table = out.table(["memory", "size", "where", "how"], rows, right={"size"})
+    return "\n".join(f"  {line}" for line in table.splitlines())
 
 
 def split(plan: Plan) -> str:

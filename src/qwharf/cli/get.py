@@ -105,8 +105,22 @@ def pull(
     show_default=True,
     help="What the conversion may use, whatever the size of the model.",
 )
+@click.option(
+    "--imatrix",
+    "imatrix_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Importance matrix, for GGUF: made by `qwharf imatrix` or llama-imatrix.",
+)
 @with_output
-def convert(source: str, target: str, output: Path | None, memory_bytes: int, out: Output) -> None:
+def convert(
+    source: str,
+    target: str,
+    output: Path | None,
+    memory_bytes: int,
+    imatrix_file: Path | None,
+    out: Output,
+) -> None:
     """Convert SOURCE (a model's name, a checkpoint folder or a .gguf file) to another format.
 
     The result is kept in the store and made only once; an interrupted conversion goes on where it
@@ -117,7 +131,10 @@ def convert(source: str, target: str, output: Path | None, memory_bytes: int, ou
       qwharf convert ./my-finetune --to q4_k_m
       qwharf convert qwen3:0.6b --to awq -o ./Qwen3-0.6B-AWQ
       qwharf convert ./model-q8_0.gguf --to mlx:4 --memory 500MB
+      qwharf convert ./my-finetune --to iq2_m --imatrix my-finetune.imatrix.gguf
     """
+    from qwharf.quantize.imatrix import read
+
     config = settings.load()
     with out.progress() as bar:
         artifact = pipeline.obtain(
@@ -126,6 +143,7 @@ def convert(source: str, target: str, output: Path | None, memory_bytes: int, ou
             config,
             TerminalObserver(out, bar),
             memory_bytes=memory_bytes,
+            importance=read(imatrix_file) if imatrix_file is not None else None,
         )
     if output is not None:
         from qwharf.artifacts.placing import place

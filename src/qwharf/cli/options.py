@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, get_args
 
 import click
 
 from qwharf.cli.output import Output
+from qwharf.types import KvCacheType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,6 +66,14 @@ def size(ctx: click.Context, param: click.Parameter, value: str) -> int:
     return int(float(found[1]) * (1024 if found[3] else 1000) ** _UNITS.index(found[2]))
 
 
+def complete_platforms(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Platforms, and ``auto``."""
+    from qwharf import compatibility
+
+    names = ("auto", *compatibility.names())
+    return [n for n in names if n.startswith(incomplete.lower())]
+
+
 model_argument = click.argument("model", shell_complete=complete_models)
 name_argument = click.argument("name", shell_complete=complete_deployments)
 format_option = click.option(
@@ -72,4 +82,44 @@ format_option = click.option(
     metavar="F",
     shell_complete=complete_formats,
     help="Weight format, e.g. gguf:q4_k_m, gguf:q8_0, safetensors:bf16.",
+)
+platform_option = click.option(
+    "--platform",
+    metavar="P",
+    shell_complete=complete_platforms,
+    help="Where to run it: auto (the default), or one that `qwharf platforms` lists.",
+)
+hardware_option = click.option(
+    "--hardware",
+    "spec",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Plan for the machine in this TOML file (docs/hardware.md).",
+)
+context_option = click.option(
+    "--context",
+    type=click.IntRange(min=256),
+    metavar="N",
+    help="Tokens of context that each request can use.",
+)
+parallel_option = click.option(
+    "--parallel",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Requests served at once, each with the full context.",
+)
+kv_cache_option = click.option(
+    "--kv-cache",
+    "kv_cache",
+    type=click.Choice(get_args(KvCacheType)),
+    help="Type of the KV cache; which there are depends on the platform.",
+)
+hub_option = click.option(
+    "--from",
+    "hub",
+    type=click.Choice(["hf", "modelscope"]),
+    default="hf",
+    show_default=True,
+    help="Hub to fetch missing weights from.",
 )

@@ -197,12 +197,12 @@ class Admin:
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """Lines of its log as text; with ``follow=1`` the answer goes on until it is removed."""
         tail = _number(request, "tail", 200, MAX_TAIL)
-        log = self._supervisor.managed(request.match_info["name"]).log
+        managed = self._supervisor.managed(request.match_info["name"])
         response = web.StreamResponse(
             headers={"content-type": "text/plain; charset=utf-8", "cache-control": "no-store"}
         )
-        with log.follow() as coming:
-            lines = log.tail(tail)
+        with managed.log.follow() as coming:
+            lines = await managed.said(tail)
             await response.prepare(request)
             await response.write("".join(f"{line}\n" for line in lines).encode("utf-8"))
             if request.query.get("follow", "") in ("1", "true"):

@@ -32,6 +32,18 @@ class Limits:
     health_seconds: float = 10.0
     """For one answer of an engine that a connection broke to; after three it is killed."""
     health_attempts: int = 3
+    look_seconds: float = 10.0
+    """Between two looks at whether a service still has the model."""
+    look_again_seconds: float = 1.0
+    """The same, while it does not answer."""
+    return_seconds: float = 30.0
+    """The same, after it was given up."""
+    status_seconds: float = 30.0
+    """For a service to say how a model stands, or to give its log."""
+    deploy_seconds: float = 1800.0
+    """For a service to load a model."""
+    release_seconds: float = 60.0
+    """For a service to unload it."""
 
     def backoff(self, nth: int) -> float:
         """Seconds before the ``nth`` restart in a row (from 1)."""

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import cast
 
 import aiohttp
 
-from qwharf.daemon.child import Child, describe_exit
+from qwharf.daemon.child import Child
+from qwharf.daemon.child_engine import ChildEngine
+from qwharf.daemon.engine import Engine, NotReadyError
 from qwharf.daemon.limits import Limits
 from qwharf.daemon.log import EngineLog
-from qwharf.daemon.starting import NotReadyError, answers, free_port, until_ready
+from qwharf.daemon.service import ServedModel
 from qwharf.daemon.state import Row, State
 from qwharf.errors import EngineError, QwharfError, StorageError, UnknownDeployment
 from qwharf.gateway.upstream import Upstream
 from qwharf.platforms import is_child
-from qwharf.platforms.base import Applied, ChildPlatform, Platform
+from qwharf.platforms.base import Platform, ServicePlatform
 from qwharf.types import Deployment, DeploymentSpec, DeploymentState
 
 logger = logging.getLogger("qwharf.daemon")
 
 PlatformOf = Callable[[str], Platform]
+_STATES: dict[str, DeploymentState] = {
+    "running": "starting",
+    "failed": "failed",
+    "removed": "stopping",
+}
 MAX_PHASES = 200
 """Told of one start."""
 
@@ -47,21 +54,19 @@ class Managed:
     ) -> None:
         self.row = row
         self.log = log
-        self.state: DeploymentState = "failed" if row.wanted == "failed" else "starting"
+        self.state: DeploymentState = _STATES[row.wanted]
         self.detail: str | None = row.detail if row.wanted == "failed" else None
         self._base_url = base_url
         self._memory = memory
         self._session = session
         self._limits = limits
         self._platform_of = platform_of
-        self._child: Child | None = None
-        self._spawning: asyncio.Task[Child] | None = None
+        self._engine: Engine | None = None
         self._task: asyncio.Task[None] | None = None
         self._check: asyncio.Task[None] | None = None
         self._generation = 0
         self._restarts = 0
         self._ready_at: float | None = None
-        self._applied: Applied | None = None
         self._phases: list[str] = []
         self._changed = asyncio.Event()
 
@@ -79,20 +84,20 @@ class Managed:
 
     def deployment(self, *, measured: bool = False) -> Deployment:
         """As it is now; ``measured``: with the memory that it holds, which takes a moment."""
-        child, ready = self._child, self.state == "ready"
-        alive = child is not None and child.exit_code is None
+        engine, ready = self._engine, self.state == "ready"
+        applied = engine.applied if engine else None
         return Deployment(
             spec=self.spec,
             state=self.state,
             base_url=self._base_url,
-            engine_url=child.launch.base_url if child and alive and ready else None,
+            engine_url=engine.url if engine and ready else None,
             engine=self.row.engine,
-            pid=child.pid if child and alive else None,
+            pid=engine.pid if engine else None,
             created_at=self.row.created_at,
             ready_at=self._ready_at if ready else None,
             restarts=self._restarts,
-            memory_bytes=self._applied.total_bytes if self._applied else None,
-            rss_bytes=child.rss_bytes() if child and measured else None,
+            memory_bytes=applied.total_bytes if applied else None,
+            rss_bytes=engine.rss_bytes() if engine and measured else None,
             detail=self.detail,
             verified=self.row.verified,
         )
@@ -123,13 +128,13 @@ class Managed:
         try:
             async with asyncio.timeout(self._limits.wait_seconds):
                 while True:
-                    changed, child = self._changed, self._child
-                    if self.state == "ready" and child and child.exit_code is None:
+                    changed, engine = self._changed, self._engine
+                    if self.state == "ready" and engine and (url := engine.url):
                         if self._check is None:
                             return Upstream(
                                 spec=self.spec,
-                                url=child.launch.base_url,
-                                model=self.spec.name,
+                                url=url,
+                                model=engine.model,
                                 generation=self._generation,
                             )
                     elif self.state == "failed":
@@ -163,18 +168,29 @@ class Managed:
         if generation == self._generation and self.state == "ready" and self._check is None:
             self._check = asyncio.create_task(self._look(), name=f"check of {self.name}")
 
-    async def stop(self) -> None:
-        """Stop the engine and live no more."""
+    async def stop(self, *, release: bool) -> None:
+        """Stop the engine and live no more; ``release``: for good, with all that was placed.
+
+        Raises:
+            QwharfError: something is left of it; :meth:`stop` may be tried again.
+        """
         self._set("stopping")
         for task in (self._task, self._check):
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
-        if self._spawning is not None:
-            with contextlib.suppress(EngineError):
-                child = await self._spawning
-                await child.stop(self._limits.stop_seconds)
+        engine = self._engine or (self._made() if release else None)
+        if engine is not None:
+            try:
+                await engine.stop(release=release)
+            except QwharfError as e:
+                self._set("failed", str(e))
+                raise
         self._set("stopped")
+
+    async def said(self, lines: int) -> list[str]:
+        """The last lines of its log."""
+        return await self._engine.said(lines) if self._engine else self.log.tail(lines)
 
     def remember(self, **changes: object) -> None:
         """Change the remembered row.
@@ -228,40 +244,71 @@ class Managed:
 
     async def _run(self, recover: bool) -> None:
         platform = self._platform_of(self.spec.platform)
-        if not is_child(platform):
-            raise EngineError(self.name, found=f"{platform.name}, which cannot be driven yet")
         if recover:  # a deploy has checked it already
             await asyncio.to_thread(platform.check, self.spec)
-        self._forget_old_verdict(platform.engine())
+        self._forget_old_verdict(await asyncio.to_thread(platform.engine))
+        engine = self._engine = self._made()
         failed_starts = short_lives = 0
         attempts = self._limits.start_attempts if recover else 1
+        anew = not recover
         while True:
             try:
-                child = await self._start_engine(platform)
+                await self._start(engine, anew)
             except NotReadyError as e:
                 failed_starts += 1
-                reason = e.reason or "it ended"
+                reason = str(e) or "it ended"
                 if failed_starts >= attempts:
-                    self._give_up(reason)
-                    return
-                self._note("start failed", reason)
-                self._set("restarting", reason)
-                await asyncio.sleep(self._limits.backoff(failed_starts + 1))
+                    if not await self._given_up(engine, reason):
+                        return
+                    anew = False
+                else:
+                    self._note("start failed", reason)
+                    self._set("restarting", reason)
+                    await asyncio.sleep(self._limits.backoff(failed_starts + 1))
                 continue
-            failed_starts, attempts = 0, self._limits.start_attempts
+            failed_starts, attempts, anew = 0, self._limits.start_attempts, False
             ready = time.monotonic()
-            code = await child.wait()
-            reason = self._explain(platform, code)
+            reason = await engine.ended()
             self._restarts += 1
             lived = time.monotonic() - ready
             short_lives = short_lives + 1 if lived < self._limits.short_life_seconds else 1
             if short_lives > self._limits.short_lives:
-                self._give_up(f"it died {short_lives} times in a row, at last: {reason}")
-                return
+                reason = f"it died {short_lives} times in a row, at last: {reason}"
+                if not await self._given_up(engine, reason):
+                    return
+                continue
             self._note("died", reason, pid=None)
             self._phases = []
             self._set("restarting", reason)
             await asyncio.sleep(self._limits.backoff(short_lives))
+
+    async def _given_up(self, engine: Engine, reason: str) -> bool:
+        """Give up; whether it came back by itself, which may be at any time."""
+        self._give_up(reason)
+        if not await engine.returned():
+            return False
+        self._note("is back", wanted="running", detail=None)
+        self._set("restarting", "it is back")
+        return True
+
+    def _made(self) -> Engine:
+        """Its engine, not started.
+
+        Raises:
+            UsageError: its platform is not known any more.
+        """
+        platform = self._platform_of(self.spec.platform)
+        if is_child(platform):
+            return ChildEngine(
+                self.spec,
+                platform,
+                log=self.log,
+                session=self._session,
+                limits=self._limits,
+                started=self._save_process,
+            )
+        service = cast(ServicePlatform, platform)
+        return ServedModel(self.spec, service, log=self.log, limits=self._limits)
 
     def _forget_old_verdict(self, engine: str) -> None:
         """What was proven on another version of the engine is not proven on this one."""
@@ -270,44 +317,21 @@ class Managed:
             changes |= {"verified": None, "verified_engine": None}
         self._note("starting", engine, **changes)
 
-    async def _start_engine(self, platform: ChildPlatform) -> Child:
-        """Start an engine and wait until it is ready.
+    async def _start(self, engine: Engine, anew: bool) -> None:
+        """Start the engine and wait until it is ready.
 
         Raises:
             NotReadyError: with the reason in words.
         """
         self._phases = []
         self._tell("starting the engine")
-        taken = 0
-        while True:
-            port = free_port()
-            self._generation += 1
-            self._spawning = asyncio.create_task(
-                Child.start(platform.launch(self.spec, port), self.log)
-            )
-            try:
-                child = await asyncio.shield(self._spawning)
-            except EngineError as e:
-                raise NotReadyError(str(e)) from e
-            self._child = child
-            self._save_process(child)
-            child.on_line(lambda line: self._hear(platform, line))
-            try:
-                await until_ready(child, port, self._session, self._limits)
-            except NotReadyError as e:
-                await child.stop(0)
-                taken += e.port_taken
-                if e.port_taken and taken < self._limits.port_attempts:
-                    continue
-                doing = f" (at: {self._phases[-1]})" if self._phases else ""
-                reason = e.reason + doing if e.reason else self._explain(platform, child.exit_code)
-                raise NotReadyError(reason) from e
-            child.on_line(None)
-            self._applied = self._read_applied(platform)
-            self._ready_at = time.time()
-            self._note("ready", f"process {child.pid}")
-            self._set("ready")
-            return child
+        await engine.start(self._tell, anew=anew)
+        if engine.title != self.row.engine:
+            self._forget_old_verdict(engine.title)
+        self._generation += 1
+        self._ready_at = time.time()
+        self._note("ready", f"process {engine.pid}" if engine.pid else engine.title)
+        self._set("ready")
 
     def _save_process(self, child: Child) -> None:
         """So that the next daemon finds the engine, should it survive this one."""
@@ -316,40 +340,12 @@ class Managed:
         except StorageError as e:
             logger.error("%s", e)
 
-    def _hear(self, platform: ChildPlatform, line: str) -> None:
-        phase = platform.phase(line)
-        if phase is not None:
-            self._tell(phase)
-
-    def _read_applied(self, platform: ChildPlatform) -> Applied | None:
-        try:
-            return platform.applied(self.log.run())
-        except Exception:
-            logger.exception("the log of %s cannot be read", self.name)
-            return None
-
-    def _explain(self, platform: ChildPlatform, code: int | None) -> str:
-        try:
-            reason = platform.explain(self.log.run(), code)
-        except Exception:
-            logger.exception("the log of %s cannot be read", self.name)
-            reason = ""
-        return reason or (describe_exit(code) if code is not None else "no reason given")
-
     async def _look(self) -> None:
-        """See whether the engine lives and answers; kill it if it lives and does not."""
-        child = self._child
+        """See whether the engine lives and answers."""
         try:
-            if child is None or await child.wait(0.5) is not None:
-                return
-            url = child.launch.base_url + child.launch.ready_path
-            for _ in range(self._limits.health_attempts):
-                if await answers(self._session, url, self._limits.health_seconds):
-                    return
-                if await child.wait(0.2) is not None:
-                    return
-            self._note("hangs", f"process {child.pid} does not answer; killed")
-            await child.stop(0)
+            done = await self._engine.look() if self._engine else None
+            if done:
+                self._note("hangs", done)
         finally:
             self._check = None
             self._tell_change()

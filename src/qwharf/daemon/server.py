@@ -101,6 +101,7 @@ def _alone(settings: Settings) -> Iterator[None]:
             hint="`qwharf down --daemon` stops it; another QWHARF_HOME is another home",
         )
     try:
+        runfile.remove(settings)  # of one that was killed: it must not be taken for ours
         yield
     finally:
         runfile.remove(settings)

@@ -13,7 +13,7 @@ from qwharf.daemon.limits import Limits
 HOST = "127.0.0.1"
 
 
-class NotReadyError(Exception):
+class StartError(Exception):
     """A start failed; the text says why, ``None`` leaves that to the engine's log."""
 
     def __init__(self, reason: str | None, *, port_taken: bool = False) -> None:
@@ -50,7 +50,7 @@ async def until_ready(
     its memory grows, it reads.
 
     Raises:
-        NotReadyError: it died, another program has its port, or nothing goes on any more.
+        StartError: it died, another program has its port, or nothing goes on any more.
     """
     url = child.launch.base_url + child.launch.ready_path
     work, cpu = child.signs_of_life()
@@ -58,12 +58,12 @@ async def until_ready(
     looked = 0.0
     while True:
         if await child.wait(limits.poll_seconds) is not None:
-            raise NotReadyError(None, port_taken=is_taken(port))
+            raise StartError(None, port_taken=is_taken(port))
         if await answers(session, url):
             if child.listens_on(port) is not False:
                 return
             await child.stop(0)
-            raise NotReadyError("another program took its port", port_taken=True)
+            raise StartError("another program took its port", port_taken=True)
         now = time.monotonic()
         if now - looked < 1.0:
             continue
@@ -74,9 +74,9 @@ async def until_ready(
         if new_cpu > cpu + 0.1:
             cpu, busy = new_cpu, now
         if now - max(worked, busy) > limits.stall_seconds:
-            raise NotReadyError(f"no sign of life for {limits.stall_seconds:.0f} seconds")
+            raise StartError(f"no sign of life for {limits.stall_seconds:.0f} seconds")
         if now - worked > limits.busy_seconds:
-            raise NotReadyError(f"busy without progress for {limits.busy_seconds:.0f} seconds")
+            raise StartError(f"busy without progress for {limits.busy_seconds:.0f} seconds")
 
 
 async def answers(session: aiohttp.ClientSession, url: str, seconds: float = 5.0) -> bool:

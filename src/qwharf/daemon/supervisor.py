@@ -18,7 +18,14 @@ from qwharf.daemon.child import kill_orphan
 from qwharf.daemon.limits import Limits
 from qwharf.daemon.managed import Managed, PlatformOf
 from qwharf.daemon.state import Row, State
-from qwharf.errors import Conflict, DaemonError, StorageError, UnknownDeployment, UsageError
+from qwharf.errors import (
+    Conflict,
+    DaemonError,
+    QwharfError,
+    StorageError,
+    UnknownDeployment,
+    UsageError,
+)
 from qwharf.gateway.upstream import Upstream
 from qwharf.types import Deployment, DeploymentSpec, Report
 
@@ -48,6 +55,7 @@ class Supervisor:
         self._platform_of = platform_of
         self._managed: dict[str, Managed] = {}
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._removing: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
         self.closing = asyncio.Event()
         """Set when the daemon stops."""
@@ -113,11 +121,13 @@ class Supervisor:
             pid, since = row.pid, row.pid_started_at
             if pid is not None and since is not None and kill_orphan(pid, since):
                 logger.warning("%s: killed engine %d, left over", row.spec.name, pid)
-            if row.wanted == "removed":
+            if row.wanted == "removed" and not self._is_service(row.spec):
                 self._memory.forget(row.spec.name)
                 continue
             managed = self._new(replace(row, pid=None, pid_started_at=None))
-            if row.wanted == "running":
+            if row.wanted == "removed":
+                self._removing.append(asyncio.create_task(self._remove_again(row.spec.name)))
+            elif row.wanted == "running":
                 managed.start(recover=True)
         log.prune(self._log_dir, set(self._managed))
 
@@ -157,10 +167,20 @@ class Supervisor:
                 return old
             await asyncio.to_thread(platform.check, spec)
             self._refuse_if_closing()
-            row = Row(spec=spec, wanted="running", created_at=time.time(), engine=platform.engine())
+            row = Row(
+                spec=spec,
+                wanted="running",
+                created_at=time.time(),
+                engine=await asyncio.to_thread(platform.engine),
+            )
+            self._refuse_if_closing()
             self._memory.put(row)
             if old is not None:
-                await self._end(old)
+                try:
+                    await self._end(old)
+                except QwharfError:
+                    self._memory.put(old.row)
+                    raise
             self._memory.add_event(name, "deployed", f"{spec.model} as {spec.format}")
             managed = self._new(row)
             managed.start()
@@ -172,6 +192,8 @@ class Supervisor:
         Raises:
             UnknownDeployment: there is none of that name.
             StorageError: it was stopped, but cannot be forgotten: it would come back.
+            EngineError, StorageError: something of it is left where it was placed; it stays in the
+                list, and the removal may be tried again.
         """
         async with self._locked(name):
             managed = self.managed(name)
@@ -183,8 +205,21 @@ class Supervisor:
             self._memory.add_event(name, "removed")
             log.prune(self._log_dir, set(self._managed))
 
+    def _is_service(self, spec: DeploymentSpec) -> bool:
+        try:
+            return not platforms.is_child(self._platform_of(spec.platform))
+        except UsageError:
+            return False
+
+    async def _remove_again(self, name: str) -> None:
+        """Finish what the last daemon began."""
+        try:
+            await self.remove(name)
+        except QwharfError as e:
+            logger.error("%s", e)
+
     async def _end(self, managed: Managed) -> None:
-        await managed.stop()
+        await managed.stop(release=True)
         managed.log.close()
         self._managed.pop(managed.name, None)
 
@@ -235,6 +270,8 @@ class Supervisor:
     async def close(self) -> None:
         """Stop all engines; what is wanted stays wanted, for the next daemon."""
         self.closing.set()
+        for task in self._removing:
+            task.cancel()
         ended = await asyncio.gather(
             *(self._stop_for_now(m) for m in list(self._managed.values())), return_exceptions=True
         )
@@ -244,7 +281,7 @@ class Supervisor:
             await self._session.close()
 
     async def _stop_for_now(self, managed: Managed) -> None:
-        await managed.stop()
+        await managed.stop(release=False)
         managed.log.close()
         try:
             managed.remember(pid=None, pid_started_at=None)

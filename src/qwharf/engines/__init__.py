@@ -1,16 +1,18 @@
 """Engines in environments of their own, so that none of them can break another, or qwharf.
 
-``find`` is what a platform asks: it looks at files and runs nothing. Installing is in
-:mod:`qwharf.engines.install`, what is known about which version needs what in ``known.toml``.
+``find`` is what a platform asks: it looks at files and runs nothing. ``run_python`` runs something
+with an engine's packages. Installing is in :mod:`qwharf.engines.install`; what is known about
+which version needs what, in ``known.toml``.
 """
 
 from __future__ import annotations
 
 from qwharf.engines import system
 from qwharf.engines.installed import Installed, own
+from qwharf.engines.running import Finished, run_python
 from qwharf.settings import Settings
 
-__all__ = ["ENGINES", "Installed", "find", "installed"]
+__all__ = ["ENGINES", "Finished", "Installed", "find", "installed", "run_python"]
 
 ENGINES = ("vllm", "sglang", "mlx", "llama.cpp")
 """What can be installed."""

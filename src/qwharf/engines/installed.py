@@ -12,6 +12,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -120,19 +122,28 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _read(folder: Path, engine: str, version: str) -> Installed:
-    problems = []
-    manifest: dict[str, Any] = {}
-    again = f"`qwharf engine rm {engine}=={version}`, then install it again"
     try:
-        manifest = read_manifest(folder)
+        return describe(folder, read_manifest(folder), engine, version)
     except InvalidFile as e:
-        problems.append(f"{e}: {again}")
+        again = f"`qwharf engine rm {engine}=={version}`, then install it again"
+        return describe(folder, {}, engine, version, problems=(f"{e}: {again}",))
+
+
+def describe(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    engine: str,
+    version: str,
+    problems: tuple[str, ...] = (),
+) -> Installed:
+    """What lies in ``folder``, as its manifest says."""
     environment = folder / ENVIRONMENT
     compiled = manifest.get("compiled") is True
-    python = Path(os.path.realpath(_own_python())) if compiled else python_of(environment)
-    if manifest and not python.exists():  # a link to a Python that was removed or updated
+    python = Path(sys.executable) if compiled else python_of(environment)
+    if not problems and not python.exists():  # a link to a Python that was removed or updated
         where = os.path.realpath(python)
-        problems.append(f"its Python is gone ({where}): {again}")
+        again = f"`qwharf engine install {engine} --again`"
+        problems = (f"its Python is gone ({where}): {again}",)
     return Installed(
         engine=engine,
         version=version,
@@ -142,11 +153,5 @@ def _read(folder: Path, engine: str, version: str) -> Installed:
         source="qwharf",
         variant=str(manifest.get("variant", "unknown")),
         detail=str(manifest.get("detail", "")),
-        problems=tuple(problems),
+        problems=problems,
     )
-
-
-def _own_python() -> str:
-    import sys
-
-    return sys.executable

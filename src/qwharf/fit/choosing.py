@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from qwharf import memory
-from qwharf.fit.engines import Placed, Site
+from qwharf.fit.placing import Placed, Site
 from qwharf.fit.ranking import SLOW_BYTES_PER_TOKEN, USEFUL_CONTEXT_TOKENS, is_slow
 from qwharf.fit.rules import fidelity
 from qwharf.types import Format
@@ -18,8 +18,13 @@ TIGHT_CONTEXTS = (8_192, 4_096, 2_048)
 LEAST_CONTEXT = 512
 """Less is of no use in a conversation."""
 
-FAITHFUL = tuple(Format("gguf", q) for q in ("q8_0", "q6_k", "q5_k_m", "q4_k_m"))
-USUAL = FAITHFUL[-1]
+LADDERS = {
+    "gguf": tuple(Format("gguf", q) for q in ("q8_0", "q6_k", "q5_k_m", "q4_k_m")),
+    "mlx": tuple(Format("mlx", q) for q in ("8bit", "6bit", "4bit")),
+    "safetensors": tuple(Format("safetensors", q) for q in ("bf16", "awq", "gptq-int4")),
+}
+"""Where memory is shared with the rest of the machine: the most faithful first, four bits last."""
+USUAL = LADDERS["gguf"][-1]
 LAST_RESORTS = tuple(Format("gguf", q) for q in ("q3_k_m", "q2_k"))
 
 
@@ -32,17 +37,18 @@ class Choice:
     why_format: str
 
 
-def choose_gguf(
-    site: Site, formats: tuple[Format, ...], contexts: tuple[int, ...]
-) -> Choice | None:
-    """Format and context for a llama.cpp-like platform.
+def choose(site: Site, formats: tuple[Format, ...], contexts: tuple[int, ...]) -> Choice | None:
+    """Format and context on one platform.
 
     Args:
         site: its format is replaced by those tried.
-        formats: that can be had, of GGUF.
+        formats: that can be had, all in one container.
         contexts: to try, the most first; one where the user named it.
     """
-    faithful = tuple(f for f in FAITHFUL if f in formats)
+    container = formats[0].container
+    if container == "safetensors" and site.device.kind != "cpu":
+        return _on_cards(site, formats, contexts)
+    faithful = tuple(f for f in LADDERS[container] if f in formats)
     if not faithful:  # weights that lie here in some other type, or the user's choice
         return _only(site, formats, contexts)
     usual = faithful[-1]
@@ -159,10 +165,8 @@ def _tight_order(
         yield from ((f, LEAST_CONTEXT) for f in (usual, *low))
 
 
-def choose_tensors(
-    site: Site, formats: tuple[Format, ...], contexts: tuple[int, ...]
-) -> Choice | None:
-    """Format and context for vLLM, SGLang and MLX: what fits, the most faithful first."""
+def _on_cards(site: Site, formats: tuple[Format, ...], contexts: tuple[int, ...]) -> Choice | None:
+    """Where the engine has the cards to itself: what fits, the most faithful first."""
     bits = sorted(formats, key=lambda f: (-fidelity(f), f.quantization != "bf16"))
     tries = contexts if len(contexts) == 1 else (*contexts, *TIGHT_CONTEXTS[1:])
     for context, format in ((c, f) for c in tries for f in bits):

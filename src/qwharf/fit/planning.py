@@ -8,60 +8,66 @@ from dataclasses import replace
 
 from qwharf import memory
 from qwharf.errors import QwharfError
-from qwharf.fit.choosing import Choice, choose_gguf, choose_tensors, default_contexts, largest
-from qwharf.fit.engines import Placed, Site
+from qwharf.fit.choosing import Choice, default_contexts, largest
+from qwharf.fit.choosing import choose as choose_format
+from qwharf.fit.means import Means
+from qwharf.fit.placing import Placed, Site
 from qwharf.fit.ranking import (
     SLOW_BYTES_PER_TOKEN,
     USEFUL_CONTEXT_TOKENS,
     is_good,
+    order_of_choices,
     order_of_models,
     order_of_plans,
 )
 from qwharf.fit.refusing import check_wishes, does_not_fit, most_context
-from qwharf.fit.rules import PLATFORMS, USUAL_FIDELITY, fidelity
+from qwharf.fit.rules import USUAL_FIDELITY, fidelity
 from qwharf.fit.search import Search, search
 from qwharf.fit.wishes import Wishes
 from qwharf.fit.wording import reasons, short
 from qwharf.types import Cpu, Format, Hardware, Model, Plan
 
+ANYTHING = Means()
+
 
 def choose(
-    model: Model, hardware: Hardware, wishes: Wishes, alternatives: Iterable[Model] = ()
+    model: Model,
+    hardware: Hardware,
+    wishes: Wishes,
+    alternatives: Iterable[Model] = (),
+    means: Means = ANYTHING,
 ) -> Plan:
-    """The plan that ``up`` follows: on a platform that can be started, with sensible defaults.
+    """The plan that ``up`` follows: what is installed and best for the hardware, with sensible
+    defaults; what is not installed only if nothing that is can grant the wishes.
 
     Args:
         model: what to run.
         hardware: where.
         wishes: what the user fixed.
         alternatives: other models, of which the best that fits is named if this one does not.
+        means: platforms, and which of them are installed.
 
     Raises:
-        UsageError: the platform is not one that ``up`` can start, or the context is beyond what
-            the model can be stretched to.
+        UsageError: there is no such platform, or the context is beyond what the model can be
+            stretched to.
         FormatUnavailable: the platform cannot run the format, or it cannot be had.
         DoesNotFit: with the largest context, or the best other model, that would.
     """
-    return _best_of(search(hardware, wishes, only_driven=True), model, alternatives)
+    return _best_of(search(hardware, wishes, means), model, alternatives)
 
 
-def best(
-    model: Model, hardware: Hardware, wishes: Wishes, alternatives: Iterable[Model] = ()
-) -> Plan:
-    """As :func:`choose`, over all platforms, those included that ``up`` cannot start yet."""
-    return _best_of(search(hardware, wishes, only_driven=False), model, alternatives)
-
-
-def plans(models: Iterable[Model], hardware: Hardware, wishes: Wishes) -> tuple[Plan, ...]:
+def plans(
+    models: Iterable[Model], hardware: Hardware, wishes: Wishes, means: Means = ANYTHING
+) -> tuple[Plan, ...]:
     """Every model, format and platform that fits, with the largest context each can have.
 
-    The best model first; of each model the plan that :func:`best` prefers, then the others. The
+    The best model first; of each model the plan that :func:`choose` prefers, then the others. The
     largest context is at most the model's native one: more is planned only when it is asked for.
 
     Raises:
         UsageError: there is no such platform.
     """
-    everywhere = search(hardware, wishes, only_driven=False)
+    everywhere = search(hardware, wishes, means)
     groups: list[tuple[tuple[object, ...], list[Plan]]] = []
     for model in models:
         found = list(_largest_plans(everywhere, model))
@@ -70,13 +76,18 @@ def plans(models: Iterable[Model], hardware: Hardware, wishes: Wishes) -> tuple[
         preferred = _preferred(everywhere, model)
         ranked = sorted(
             found,
-            key=lambda x: order_of_plans(x[0], x[1], (x[0].platform, x[0].format) == preferred),
+            key=lambda x: order_of_plans(
+                x[0], x[1], means, preferred=(x[0].platform, x[0].format) == preferred
+            ),
         )
         good = any(is_good(site, placed) for site, placed in found)
         groups.append(
             (
                 order_of_models(model, good),
-                [_plan(site, placed, wishes, short(site, placed)) for site, placed in ranked],
+                [
+                    _plan(site, placed, wishes, short(site, placed, means))
+                    for site, placed in ranked
+                ],
             )
         )
     return tuple(plan for _, group in sorted(groups, key=lambda g: g[0]) for plan in group)
@@ -101,12 +112,9 @@ def _choices(search: Search, model: Model) -> Iterator[tuple[Site, Choice]]:
         formats = search.formats(site)
         wish = search.wishes.context_tokens
         contexts = default_contexts(site) if wish is None else (wish,)
-        gguf = tuple(f for f in formats if f.container == "gguf")
-        rest = tuple(f for f in formats if f.container != "gguf")
-        for choice in (
-            choose_gguf(site, gguf, contexts) if gguf else None,
-            choose_tensors(site, rest, contexts) if rest else None,
-        ):
+        for container in dict.fromkeys(f.container for f in formats):
+            of_one = tuple(f for f in formats if f.container == container)
+            choice = choose_format(site, of_one, contexts)
             if choice is not None:
                 yield replace(site, format=choice.format), choice
 
@@ -114,7 +122,7 @@ def _choices(search: Search, model: Model) -> Iterator[tuple[Site, Choice]]:
 def _first_choice(search: Search, model: Model) -> tuple[Site, Choice] | None:
     return min(
         _choices(search, model),
-        key=lambda found: order_of_plans(found[0], found[1].placed, False),
+        key=lambda found: order_of_choices(found[0], found[1].placed, search.means),
         default=None,
     )
 
@@ -128,9 +136,23 @@ def _best_of(search: Search, model: Model, alternatives: Iterable[Model]) -> Pla
     check_wishes(search, model)
     found = _first_choice(search, model)
     if found is None:
-        raise does_not_fit(search, model, lambda: _alternative(search, model, alternatives))
+        raise does_not_fit(
+            search,
+            model,
+            elsewhere=lambda: _elsewhere(search, model),
+            other=lambda: _alternative(search, model, alternatives),
+        )
     site, choice = found
-    return _plan(site, choice.placed, search.wishes, reasons(site, choice, search.wishes))
+    return _plan(site, choice.placed, search.wishes, reasons(site, choice, search))
+
+
+def _elsewhere(search: Search, model: Model) -> Plan | None:
+    """A plan on another platform, where one was asked for by name."""
+    free = replace(search, platforms=search.means.platforms)
+    if free.platforms == search.platforms:
+        return None
+    found = _first_choice(free, model)
+    return None if found is None else _plan(found[0], found[1].placed, search.wishes, ())
 
 
 def _alternative(search: Search, model: Model, alternatives: Iterable[Model]) -> Plan | None:
@@ -149,7 +171,7 @@ def _alternative(search: Search, model: Model, alternatives: Iterable[Model]) ->
 
 def _looks_good(plan: Plan) -> bool:
     read = memory.read_bytes_per_token(plan.model.architecture, plan.format)
-    on_host = not plan.gpu_layers and "cpu" in PLATFORMS[plan.platform].devices
+    on_host = plan.gpus == 0 and plan.gpu_layers == 0
     return (
         fidelity(plan.format) >= USUAL_FIDELITY
         and plan.context_tokens >= min(USEFUL_CONTEXT_TOKENS, plan.model.native_context_tokens)
@@ -171,7 +193,7 @@ def threads(cpu: Cpu) -> int | None:
 
 
 def _plan(site: Site, placed: Placed, wishes: Wishes, reasons: tuple[str, ...]) -> Plan:
-    on_host = "cpu" in PLATFORMS[site.platform].devices and site.format.container == "gguf"
+    counts_threads = site.format.container == "gguf" or site.device.kind == "cpu"
     return Plan(
         model=site.model,
         format=site.format,
@@ -179,7 +201,7 @@ def _plan(site: Site, placed: Placed, wishes: Wishes, reasons: tuple[str, ...]) 
         context_tokens=placed.context_tokens,
         parallel=wishes.parallel,
         kv_cache_type=site.kv_cache_type,
-        threads=threads(site.hardware.cpu) if on_host else None,
+        threads=threads(site.hardware.cpu) if counts_threads else None,
         gpu_layers=placed.gpu_layers,
         cpu_moe_layers=placed.cpu_moe_layers,
         gpus=placed.gpus,

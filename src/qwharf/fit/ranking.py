@@ -2,17 +2,19 @@
 
 Between models: first those that are good to use here (at least four bits, at least 8,192 tokens or
 all that the model has, and not painfully slow), and among them the better model; then the rest.
-Between plans of one model: good to use, then the format's fidelity, then context, then speed, then
-platforms that ``up`` can start.
+Between platforms for one model: what is installed, good to use, on the GPU, and preferred on that
+kind of hardware, as the platforms' own files say. Between plans of one model: good to use, then the
+format's fidelity, then context, then speed, then the platform.
 """
 
 from __future__ import annotations
 
 import math
 
-from qwharf import memory
-from qwharf.fit.engines import Placed, Site
-from qwharf.fit.rules import PLATFORMS, USUAL_FIDELITY, fidelity
+from qwharf import compatibility, memory
+from qwharf.fit.means import Means
+from qwharf.fit.placing import TENSOR_PARALLEL, Placed, Site
+from qwharf.fit.rules import USUAL_FIDELITY, fidelity
 from qwharf.types import Architecture, Model
 
 QUALITY = {
@@ -91,7 +93,7 @@ def tokens_per_second(site: Site, placed: Placed) -> float | None:
     speed = site.gpus[0].bandwidth_bytes_per_second
     if speed is None:
         return None
-    together = placed.gpus if site.platform in ("vllm", "sglang") else 1
+    together = placed.gpus if site.platform in TENSOR_PARALLEL else 1
     return together * speed / memory.read_bytes_per_token(site.model.architecture, site.format)
 
 
@@ -100,7 +102,22 @@ def order_of_models(model: Model, good: bool) -> tuple[object, ...]:
     return (not good, -quality(model.architecture), _descending(model.released or ""), model.name)
 
 
-def order_of_plans(site: Site, placed: Placed, preferred: bool) -> tuple[object, ...]:
+def order_of_choices(site: Site, placed: Placed, means: Means) -> tuple[object, ...]:
+    """Sort key of a platform's default plan among those of other platforms; smaller is better."""
+    return (
+        not means.has(site.platform),
+        not is_good(site, placed),
+        placed.mode == "cpu",
+        *_preference(site, means),
+        -fidelity(site.format),
+        -placed.context_tokens,
+        memory.read_bytes_per_token(site.model.architecture, site.format),
+    )
+
+
+def order_of_plans(
+    site: Site, placed: Placed, means: Means, *, preferred: bool
+) -> tuple[object, ...]:
     """Sort key of a plan within its model; smaller is better."""
     return (
         not preferred,
@@ -109,8 +126,14 @@ def order_of_plans(site: Site, placed: Placed, preferred: bool) -> tuple[object,
         -placed.context_tokens,
         -_about(tokens_per_second(site, placed) or 0.0),
         _about(memory.read_bytes_per_token(site.model.architecture, site.format)),
-        list(PLATFORMS).index(site.platform),
+        not means.has(site.platform),
+        *_preference(site, means),
     )
+
+
+def _preference(site: Site, means: Means) -> tuple[int, int]:
+    rank = compatibility.facts(site.platform).preference[site.device.kind]
+    return rank, means.platforms.index(site.platform)
 
 
 def _about(value: float) -> float:

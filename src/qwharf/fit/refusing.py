@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
 
-from qwharf import memory
-from qwharf.errors import DoesNotFit, FormatUnavailable, UsageError
+from qwharf import compatibility, memory
+from qwharf.errors import DoesNotFit, FormatUnavailable, QwharfError, UsageError
 from qwharf.fit.budget import free_bytes
 from qwharf.fit.choosing import LEAST_CONTEXT
-from qwharf.fit.engines import Site
-from qwharf.fit.rules import (
-    PLATFORMS,
-    USUAL_FIDELITY,
-    fidelity,
-    formats_of,
-    origin,
-    refusal,
-)
+from qwharf.fit.placing import Site
+from qwharf.fit.rules import USUAL_FIDELITY, fidelity, formats_of, origin
 from qwharf.fit.search import Search
-from qwharf.types import Gpu, Model, Plan
+from qwharf.types import Format, Model, Plan
 
 
 def most_context(model: Model) -> int:
@@ -53,40 +45,33 @@ def check_wishes(search: Search, model: Model) -> None:
         )
     if not search.usable(model):
         first = search.platforms[0]
-        if kv is not None and kv not in first.kv_cache_types:
+        title = compatibility.facts(first).title
+        types = search.kv_types(first)
+        if kv is not None and kv not in types:
             raise UsageError(
                 "--kv-cache",
                 found=kv,
-                expected=f"one of {', '.join(first.kv_cache_types)} on {first.name}",
+                expected=f"one of {', '.join(types)} on {title}",
                 hint="choose another, or leave it out",
             )
         raise UsageError(
             "--context",
-            found=f"{wish:,} tokens on {first.name}, which cannot switch YaRN on",
+            found=f"{wish:,} tokens on {title}, where YaRN cannot be switched on",
             expected=f"at most {model.architecture.max_position_embeddings:,} there",
-            hint="choose less, or another platform",
+            hint="choose less, or another platform"
+            + _listed(
+                ": ", [p for p in search.means.platforms if compatibility.facts(p).stretches]
+            ),
         )
     _check_format(search, model)
 
 
 def _check_format(search: Search, model: Model) -> None:
-    platforms = search.usable(model)
-    sites = [search.site(model, p) for p in platforms]
+    sites = [search.site(model, p) for p in search.usable(model)]
     if any(search.formats(site) for site in sites):
         return
     wanted = search.wishes.format
-    if wanted is None:
-        container = next(iter(sorted(platforms[0].containers)))
-        offered = [f for f in formats_of(model) if f.container == container]
-        tried = [replace(sites[0], format=f) for f in offered] or sites
-        raise FormatUnavailable(
-            model.name,
-            found=f"nothing of it that {platforms[0].name} can run on {search.hardware.source}: "
-            + (tried[0].refusal or f"no {container} weights"),
-            expected=f"{container} weights and hardware for them",
-            hint=f"leave --platform out, or see `qwharf show {model.name}` for what can be had",
-        )
-    if origin(model, wanted) is None:
+    if wanted is not None and origin(model, wanted) is None:
         every = formats_of(model)
         had = [str(f) for f in every if f.container == wanted.container] or [str(f) for f in every]
         raise FormatUnavailable(
@@ -95,49 +80,84 @@ def _check_format(search: Search, model: Model) -> None:
             expected=", ".join(had),
             hint=f"`qwharf show {model.name}` lists what can be had",
         )
-    refused = [replace(site, format=wanted).refusal or "" for site in sites]
-    elsewhere = [
-        p.name
-        for p in PLATFORMS.values()
-        if any(refusal(p.name, wanted, model, g) is None for g in (None, _APPLE, _IDEAL))
-        and p not in platforms
-    ]
-    anything = replace(search, wishes=replace(search.wishes, format=None))
-    usable = [str(f) for f in anything.formats(sites[0])][:4]
-    raise FormatUnavailable(
+    raise _refused(search, model, sites, wanted)
+
+
+def _refused(search: Search, model: Model, sites: list[Site], wanted: Format | None) -> QwharfError:
+    """Nothing here runs the format, or any format of the model: why, and what works instead."""
+    formats = (wanted,) if wanted is not None else formats_of(model)
+    moe = model.architecture.is_moe
+    tried = [replace(s, format=f) for s in sites for f in formats]
+    # The platforms that could run it elsewhere have the reasons that matter.
+    telling = [t for t in tried if compatibility.runs_anywhere(t.platform, t.format, moe=moe)]
+    why = list(dict.fromkeys(t.verdict.why for t in telling or tried[:1]))
+    here = [str(f) for s in sites for f in _for_format(search, None).formats(s)]
+    instead = _instead(search, model)
+    hints = []
+    if here:
+        hints.append(f"try `--format {here[0]}`")
+    if instead:
+        hints.append(
+            f"`--platform {instead[0]}` runs {wanted or 'it'} here"
+            + _listed(", and so does " if len(instead) == 2 else ", and so do ", instead[1:])
+        )
+    if not hints:
+        elsewhere = {
+            t.platform: compatibility.runs_anywhere(t.platform, t.format, moe=moe) for t in telling
+        }
+        hints += [f"{compatibility.facts(p).title} needs {on}" for p, on in elsewhere.items()]
+        hints.append(f"`qwharf show {model.name}` lists what can be had of it")
+    return FormatUnavailable(
         model.name,
-        found=f"{wanted} asked for: {refused[0]}",
-        expected=(", ".join(usable) or "another format") + f" on {platforms[0].name}",
-        hint=(f"try `--format {usable[0]}`" if usable else "choose another platform")
-        + (f"; {wanted} runs on {' and '.join(elsewhere)}" if elsewhere else "")
-        + (", which qwharf cannot start yet" if elsewhere and search.only_driven else ""),
+        found=(f"{wanted} asked for: " if wanted is not None else "nothing of it that runs: ")
+        + "; ".join(why[:3]),
+        expected=", ".join(here[:4]) or f"something that runs on {search.hardware.source}",
+        hint="; ".join(hints),
+        formats_instead=here,
+        platforms_instead=instead,
     )
 
 
-def _gpu(vendor: Literal["nvidia", "apple"]) -> Gpu:
-    return Gpu(
-        index=0,
-        vendor=vendor,
-        name="a recent GPU",
-        memory_total_bytes=None,
-        memory_free_bytes=None,
-        compute_capability=(9, 0) if vendor == "nvidia" else None,
-    )
+def _instead(search: Search, model: Model) -> list[str]:
+    """The platforms that would do, the preferred first."""
+    free = replace(search, platforms=search.means.platforms)
+    if search.wishes.format is not None:
+        usable = compatibility.instead(
+            search.wishes.format,
+            moe=model.architecture.is_moe,
+            devices=compatibility.devices(search.hardware),
+            among=free.usable(model),
+        )
+        return list(usable)
+    return [p for p in free.usable(model) if free.formats(free.site(model, p))]
 
 
-_IDEAL, _APPLE = _gpu("nvidia"), _gpu("apple")
+def _for_format(search: Search, format: Format | None) -> Search:
+    """The same search for another format."""
+    return replace(search, wishes=replace(search.wishes, format=format))
 
 
-def does_not_fit(search: Search, model: Model, other: Callable[[], Plan | None]) -> DoesNotFit:
+def _listed(before: str, names: list[str]) -> str:
+    return before + " and ".join(f"`{n}`" for n in names) if names else ""
+
+
+def does_not_fit(
+    search: Search,
+    model: Model,
+    elsewhere: Callable[[], Plan | None],
+    other: Callable[[], Plan | None],
+) -> DoesNotFit:
     """The error with the sum, what there is, and the largest that would fit.
 
     Args:
         search: that found nothing.
         model: that does not fit.
-        other: finds the best other model that fits; asked only where no context helps.
+        elsewhere: finds a plan for it on another platform than the one asked for.
+        other: finds the best other model that fits; asked only where nothing else helps.
     """
     wishes, hardware = search.wishes, search.hardware
     sites = search.sites(model)
+    sites = [s for s in sites if search.means.has(s.platform)] or sites
     context = wishes.context_tokens or min(LEAST_CONTEXT, model.native_context_tokens)
     smallest = min(sites, key=lambda s: memory.weight_bytes(model.architecture, s.format))
     named = smallest if wishes.format is None else sites[0]
@@ -157,10 +177,17 @@ def does_not_fit(search: Search, model: Model, other: Callable[[], Plan | None])
             hints.append(f"the largest that fits is `--context {most}{with_format}`")
         if wishes.kv_cache_type in (None, "f16", "bf16"):
             small = [replace(s, kv_cache_type="q8_0") for s in sites]
-            small = [s for s in small if "q8_0" in PLATFORMS[s.platform].kv_cache_types]
+            small = [s for s in small if "q8_0" in search.kv_types(s.platform)]
             more, _ = _most(small, wishes.context_tokens)
             if more > most:
                 hints.append(f"`--kv-cache q8_0` allows {more:,}")
+    there = elsewhere()
+    if there is not None:
+        facts["platforms_instead"] = [there.platform]
+        hints.append(
+            f"`--platform {there.platform}` fits, as {there.format} with "
+            f"{there.context_tokens:,} tokens"
+        )
     if not hints:
         found = other()
         if found is not None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from qwharf import compatibility
+from qwharf.compatibility import Device
 from qwharf.errors import UsageError
+from qwharf.fit.budget import cards, twins
 from qwharf.fit.choosing import USUAL
-from qwharf.fit.engines import Site
-from qwharf.fit.rules import PLATFORMS, PlatformInfo, formats_of, origin, platform_name
+from qwharf.fit.means import Means
+from qwharf.fit.placing import TENSOR_PARALLEL, Site
+from qwharf.fit.rules import formats_of, origin
 from qwharf.fit.wishes import Wishes
-from qwharf.types import Format, Hardware, Model
+from qwharf.types import Format, Gpu, Hardware, Model
+
+AUTO = "auto"
+"""A platform's name that leaves the choice to us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,39 +25,66 @@ class Search:
 
     hardware: Hardware
     wishes: Wishes
-    platforms: tuple[PlatformInfo, ...]
-    only_driven: bool
-    """Whether the plan must be one that ``up`` can carry out today."""
+    means: Means
+    platforms: tuple[str, ...]
 
-    def usable(self, model: Model) -> tuple[PlatformInfo, ...]:
+    def usable(self, model: Model) -> tuple[str, ...]:
         """The platforms that grant the wishes that have nothing to do with memory."""
         kv, context = self.wishes.kv_cache_type, self.wishes.context_tokens or 0
         own = model.architecture.max_position_embeddings
         return tuple(
-            p
-            for p in self.platforms
-            if (kv is None or kv in p.kv_cache_types) and (context <= own or p.stretches)
+            name
+            for name in self.platforms
+            if (kv is None or kv in self.kv_types(name))
+            and (context <= own or compatibility.facts(name).stretches)
         )
 
-    def site(self, model: Model, platform: PlatformInfo, format: Format = USUAL) -> Site:
+    def kv_types(self, platform: str) -> tuple[str, ...]:
+        """The types of KV cache that the platform has here."""
+        device, _ = self.place(platform)
+        return compatibility.facts(platform).kv_types(device.kind)
+
+    def place(self, platform: str) -> tuple[Device, tuple[Gpu, ...]]:
+        """What the platform computes with here: GPUs that it serves, else the processor."""
+        facts = compatibility.facts(platform)
+        if self.hardware.gpus and self.means.engine(platform).gpu:
+            if self.hardware.unified_memory:
+                gpus = self.hardware.gpus[:1]
+            elif platform in TENSOR_PARALLEL:
+                gpus = twins(self.hardware)
+            else:
+                gpus = cards(self.hardware)
+            if gpus and facts.serves(gpus[0].vendor):
+                return compatibility.device_of(self.hardware, gpus[0]), gpus
+        return compatibility.device_of(self.hardware, None), ()
+
+    def site(self, model: Model, platform: str, format: Format = USUAL) -> Site:
         """``model`` in ``format`` on ``platform`` here."""
+        device, gpus = self.place(platform)
+        types = compatibility.facts(platform).kv_types(device.kind)
         return Site(
             model=model,
             format=format,
-            platform=platform.name,
+            platform=platform,
             hardware=self.hardware,
-            kv_cache_type=self.wishes.kv_cache_type or platform.kv_cache_types[0],
+            device=device,
+            gpus=gpus,
+            version=self.means.engine(platform).version,
+            kv_cache_type=self.wishes.kv_cache_type or (types[0] if types else "f16"),
             parallel=self.wishes.parallel,
-            # The engine's wheel from PyPI computes on the CPU, but for macOS, where it has Metal.
-            use_gpu=self.hardware.unified_memory or not self.only_driven,
         )
 
     def formats(self, site: Site) -> tuple[Format, ...]:
         """The formats that can be had of the site's model and that its platform can run."""
-        wanted = (self.wishes.format,) if self.wishes.format is not None else formats_of(site.model)
-        return tuple(
-            f for f in wanted if origin(site.model, f) and replace(site, format=f).refusal is None
-        )
+        wish = self.wishes.format
+        found = []
+        for format in formats_of(site.model) if wish is None else (wish,):
+            verdict = site.verdict_on(format)
+            asked = wish is not None or format == site.model.path_format
+            offered = asked or (verdict.cell is not None and verdict.cell.unasked)
+            if verdict.runs and offered and origin(site.model, format):
+                found.append(format)
+        return tuple(found)
 
     def sites(self, model: Model) -> list[Site]:
         """Every platform and format that comes into question for ``model``."""
@@ -58,29 +92,23 @@ class Search:
         return [replace(s, format=f) for s in patterns for f in self.formats(s)]
 
 
-def search(hardware: Hardware, wishes: Wishes, *, only_driven: bool) -> Search:
+def search(hardware: Hardware, wishes: Wishes, means: Means) -> Search:
     """The search that ``wishes`` ask for.
 
     Raises:
-        UsageError: there is no such platform, or it cannot be started though it must be.
+        UsageError: there is no such platform, or it cannot be driven.
     """
-    among = tuple(p for p in PLATFORMS.values() if p.driven or not only_driven)
-    if wishes.platform is not None:
-        name = platform_name(wishes.platform)
-        expected = " or ".join(p.name for p in among)
-        if name is None:
+    among = means.platforms
+    if wishes.platform is not None and wishes.platform.strip().lower() != AUTO:
+        name = compatibility.canonical(wishes.platform)
+        if name is None or name not in means.platforms:
             raise UsageError(
                 wishes.platform,
-                found="no platform of that name",
-                expected=expected,
+                found="no platform of that name"
+                if name is None
+                else "a platform that is known, but not driven",
+                expected=" or ".join((AUTO, *means.platforms)),
                 hint="leave --platform out to get the best that fits",
             )
-        if only_driven and not PLATFORMS[name].driven:
-            raise UsageError(
-                wishes.platform,
-                found="a platform that qwharf can plan for, but not start yet",
-                expected=expected,
-                hint=f"leave --platform out, or see the sum: `qwharf fit MODEL --platform {name}`",
-            )
-        among = (PLATFORMS[name],)
-    return Search(hardware, wishes, among, only_driven)
+        among = (name,)
+    return Search(hardware, wishes, means, among)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from qwharf import memory
+from qwharf import compatibility, memory
 from qwharf.fit.choosing import Choice, largest
-from qwharf.fit.engines import Placed, Site
+from qwharf.fit.means import Means
+from qwharf.fit.placing import TENSOR_PARALLEL, Placed, Site
 from qwharf.fit.ranking import (
     USEFUL_CONTEXT_TOKENS,
     is_slow,
     read_bytes_on_host,
     tokens_per_second,
 )
-from qwharf.fit.rules import caution, origin
+from qwharf.fit.rules import origin
+from qwharf.fit.search import Search
 from qwharf.fit.wishes import Wishes
 
 MEMORY_BOUND_TOKENS_PER_SECOND = 1_000
@@ -22,8 +24,9 @@ def where(site: Site, placed: Placed) -> str:
     """Where it runs, in words."""
     layers = site.model.architecture.num_hidden_layers
     over = f"{placed.gpus} GPUs" if placed.gpus > 1 else "the GPU"
-    if site.platform in ("vllm", "sglang") and placed.gpus > 1:
-        return f"on {over}, tensor parallel"
+    if site.platform in TENSOR_PARALLEL and placed.gpus > 1:
+        apart = ", whole experts on each" if site.experts_apart(placed.gpus) else ""
+        return f"on {over}, tensor parallel{apart}"
     if placed.mode == "gpu":
         return f"on {over}"
     if placed.mode == "experts on the host":
@@ -33,7 +36,7 @@ def where(site: Site, placed: Placed) -> str:
     return "on the CPU"
 
 
-def short(site: Site, placed: Placed) -> tuple[str, ...]:
+def short(site: Site, placed: Placed, means: Means) -> tuple[str, ...]:
     """One line on a row of ``qwharf fit``, and the origin of the weights."""
     text = where(site, placed)
     speed = _speed(site, placed)
@@ -43,12 +46,12 @@ def short(site: Site, placed: Placed) -> tuple[str, ...]:
         text += f", slow: reads {read_bytes_on_host(site, placed) / 1e9:.0f} GB for each token"
     if placed.context_tokens < min(USEFUL_CONTEXT_TOKENS, site.model.native_context_tokens):
         text += ", short context"
-    return (text, *_remarks(site, placed), origin(site.model, site.format) or "")
+    return (text, *_remarks(site, placed, means), origin(site.model, site.format) or "")
 
 
-def reasons(site: Site, choice: Choice, wishes: Wishes) -> tuple[str, ...]:
+def reasons(site: Site, choice: Choice, search: Search) -> tuple[str, ...]:
     """Why this plan: place, format, origin of the weights, context, speed, what to mind."""
-    placed = choice.placed
+    placed, wishes = choice.placed, search.wishes
     out = [where(site, placed)]
     if wishes.format is None:
         out.append(f"{site.format}: {choice.why_format}")
@@ -66,7 +69,7 @@ def reasons(site: Site, choice: Choice, wishes: Wishes) -> tuple[str, ...]:
             f"slow: the processor reads {read_bytes_on_host(site, placed) / 1e9:.1f} GB of weights "
             "for each token"
         )
-    out += _remarks(site, placed)
+    out += _remarks(site, placed, search.means)
     return tuple(x for x in out if x)
 
 
@@ -95,15 +98,20 @@ def _context(site: Site, placed: Placed, wishes: Wishes) -> str:
     return text
 
 
-def _remarks(site: Site, placed: Placed) -> tuple[str, ...]:
+def _remarks(site: Site, placed: Placed, means: Means) -> tuple[str, ...]:
     out = []
-    note = caution(site.platform, site.format, site.gpus[0] if site.gpus else None)
-    if note is not None:
-        out.append(note)
+    verdict = site.verdict
+    if verdict.why:
+        out.append(verdict.why)
+    if verdict.sure == "inferred" and verdict.cell is not None:
+        out.append(f"should run, but was not tried: {verdict.cell.source}")
+    if not means.has(site.platform):
+        title = compatibility.facts(site.platform).title
+        out.append(f"{title} is not installed: `qwharf platforms {site.platform}`")
     if site.platform == "llama.cpp" and not site.hardware.unified_memory and site.hardware.gpus:
-        if placed.gpu_layers:
-            out.append("needs a GPU wheel of xllamacpp: `up` plans for PyPI's, which is for CPUs")
-        else:
+        if placed.gpu_layers and means.installed is None:
+            out.append("needs a build for the GPU: `qwharf engine install llama.cpp --help`")
+        elif not placed.gpu_layers:
             out.append("the GPU is not used: PyPI's wheel of xllamacpp computes on the CPU")
     return tuple(out)
 

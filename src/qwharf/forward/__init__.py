@@ -22,7 +22,7 @@ from qwharf.types import Architecture
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Progress", "Tap", "logits", "walk"]
+__all__ = ["Progress", "Tap", "architecture_of", "logits", "walk"]
 
 ACTIVATION_BYTES = 1 << 30
 COPIES = 4
@@ -40,7 +40,7 @@ def logits(
     Args:
         path: a checkpoint folder or a ``.gguf`` file.
         chunks: lists of token ids; each begins at position 0.
-        progress: ``(label, done, total)`` in weights read.
+        progress: ``(label, done_bytes, total_bytes)`` of weights read.
 
     Raises:
         UsageError: an empty chunk, or an id that the model has not.
@@ -59,6 +59,16 @@ def walk(
     """Show ``tap`` what enters each matrix of each layer; see :func:`logits`."""
     for _ in _passes(path, chunks, tap, progress):
         pass
+
+
+def architecture_of(path: Path) -> Architecture:
+    """The numbers of the model at ``path``; headers are read, nothing else.
+
+    Raises:
+        InvalidFile, UnsupportedArchitecture, FormatUnavailable: the model cannot be read.
+    """
+    with Weights(path) as weights:
+        return weights.arch
 
 
 def _passes(

@@ -20,7 +20,7 @@ STRIP_ELEMENTS = 1 << 22
 """Elements dequantised at a time."""
 
 Progress = Callable[[str, int, int], None]
-"""``(label, done, total)``; the unit is weights."""
+"""``(label, done_bytes, total_bytes)`` of weights read."""
 
 
 class Weights:
@@ -55,8 +55,8 @@ class Weights:
         self._total = passes * sum(map(self._size, names))
 
     def _size(self, name: str) -> int:
-        rows, columns = self.stored.matrices[name].shape
-        return rows * columns
+        region = self.stored.matrices[name].region
+        return region.shape[0] * region.row_bytes
 
     @property
     def path(self) -> Path:
@@ -79,7 +79,7 @@ class Weights:
         out = np.empty(matrix.shape, np.float32)
         for first, last in self._strips(name):
             out[first:last] = matrix.read(self._files, first, last - first)
-        self._report(out.size)
+        self._report(name)
         return out
 
     def vector(self, name: str) -> F32:
@@ -95,7 +95,7 @@ class Weights:
             if len(here):
                 strip = matrix.read(self._files, first, last - first)
                 out[here] = strip[wanted[here] - first]
-        self._report(self._size(name))
+        self._report(name)
         return out
 
     def _strips(self, name: str) -> list[tuple[int, int]]:
@@ -104,7 +104,7 @@ class Weights:
         step = max(1, STRIP_ELEMENTS // columns // matrix.step) * matrix.step
         return [(first, min(first + step, rows)) for first in range(0, rows, step)]
 
-    def _report(self, count: int) -> None:
-        self._done += count
+    def _report(self, name: str) -> None:
+        self._done += self._size(name)
         if self._progress is not None:
-            self._progress("forward", min(self._done, self._total), self._total)
+            self._progress("weights read", min(self._done, self._total), self._total)

@@ -2,5 +2,5 @@
 
 A request comes in at :mod:`app`, is refused or let in by :mod:`guard`, read by :mod:`body`,
 understood by the dialect (:mod:`openai`), routed by :mod:`router`, written in the engine's own
-dialect by :mod:`llama_server`, and forwarded by :mod:`proxy`.
+dialect by the module of its engine (:mod:`engines`), and forwarded by :mod:`proxy`.
 """

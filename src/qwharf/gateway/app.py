@@ -17,13 +17,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from qwharf import __version__
-from qwharf.gateway import errors, llama_server, openai, proxy, router, trace
+from qwharf.gateway import engines, errors, openai, proxy, router, trace
 from qwharf.gateway.body import MAX_BODY_BYTES, read_object, to_bytes
 from qwharf.gateway.engine_client import Call, EngineClient
+from qwharf.gateway.engines import Wire
 from qwharf.gateway.errors import ApiError
 from qwharf.gateway.fields import Fields, JsonObject
 from qwharf.gateway.guard import Guard, cors_headers, preflight
-from qwharf.gateway.llama_server import Wire
 from qwharf.gateway.presence import ClientGone, Presence
 from qwharf.gateway.upstream import Deployments
 from qwharf.types import Deployment, DeploymentSpec
@@ -181,7 +181,7 @@ class _Gateway:
             wire = dialect(fields, deployment.spec)
             order = proxy.Order(
                 calls=[
-                    Call(name=name, path=wire.path, body=to_bytes(b), stream="stream" in b)
+                    Call(name=name, path=wire.path, body=to_bytes(b), read=wire.read)
                     for b in wire.bodies
                 ],
                 per_prompt=wire.per_prompt,
@@ -193,15 +193,15 @@ class _Gateway:
 
 
 def _chat(fields: Fields, spec: DeploymentSpec) -> Wire:
-    return llama_server.chat(openai.chat(fields, spec), spec.name)
+    return engines.of(spec).chat(openai.chat(fields, spec), spec)
 
 
 def _completion(fields: Fields, spec: DeploymentSpec) -> Wire:
-    return llama_server.completion(openai.completion(fields, spec), spec.name)
+    return engines.of(spec).completion(openai.completion(fields, spec), spec)
 
 
 def _embedding(fields: Fields, spec: DeploymentSpec) -> Wire:
-    return llama_server.embedding(openai.embedding(fields, spec), spec.name)
+    return engines.of(spec).embedding(openai.embedding(fields, spec), spec)
 
 
 def _ignored(names: list[str]) -> dict[str, str]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from qwharf.gateway.engine_client import nonsense, refusal
+from qwharf.gateway.engine_errors import nonsense
+from qwharf.gateway.engines.streams import told
 from qwharf.gateway.events import data_of
 from qwharf.gateway.fields import JsonObject
 
@@ -42,10 +43,8 @@ class Assembly:
                     raise nonsense("an event that makes no sense") from e
 
     def _event(self, event: JsonObject) -> None:
-        error = event.get("error")
-        if error:
-            status = error.get("code")
-            raise refusal(status if isinstance(status, int) else 500, json.dumps(event).encode())
+        if event.get("error"):
+            raise told(event)
         self._frame |= {k: v for k, v in event.items() if k != "choices"}
         for choice in event["choices"]:
             self._finish = choice.get("finish_reason") or self._finish

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from qwharf.gateway.engine_client import nonsense
+from qwharf.gateway.engine_errors import nonsense
 from qwharf.gateway.events import DONE, data_of
 from qwharf.gateway.fields import JsonObject
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncIterator, Mapping
+import os
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
 
-from qwharf.gateway.errors import ENGINE, INVALID, ApiError
-from qwharf.gateway.events import MAX_EVENT_BYTES, NULL_EVENT, EventCutter, is_complete
+from qwharf.errors import EngineError
+from qwharf.gateway.engine_errors import broken, nonsense, refusal
+from qwharf.gateway.engines import Stream
+from qwharf.gateway.events import MAX_EVENT_BYTES
 from qwharf.gateway.upstream import Deployments, Upstream
+from qwharf.types import Endpoint
 
 CONNECT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 256 * 2**20
@@ -34,8 +37,10 @@ class Call:
     """The deployment's."""
     path: str
     body: bytes
-    stream: bool
-    """Whether the engine is asked to stream; what the client gets is another matter."""
+    """A JSON object without the model's name, which is known when the engine is."""
+    read: Callable[[], Stream] | None
+    """Makes the reader of the reply; ``None``: the engine is not asked to stream. What the client
+    gets is another matter."""
 
 
 class EngineAnswer:
@@ -45,9 +50,14 @@ class EngineAnswer:
     """
 
     def __init__(
-        self, deployments: Deployments, upstream: Upstream, response: aiohttp.ClientResponse
+        self,
+        deployments: Deployments,
+        upstream: Upstream,
+        response: aiohttp.ClientResponse,
+        stream: Stream | None,
     ) -> None:
         self._deployments, self._upstream, self._response = deployments, upstream, response
+        self._stream = stream
 
     async def whole(self) -> bytes:
         """All of it."""
@@ -60,19 +70,17 @@ class EngineAnswer:
         return b"".join(pieces)
 
     async def events(self) -> AsyncIterator[bytes]:
-        """Whole events as they come, one or more at a time, to the last one."""
-        cutter = EventCutter()
-        latest = b""
+        """OpenAI's events as they come, one or more at a time, to the last one."""
+        stream = self._stream
+        assert stream is not None  # noqa: S101 - asked of streams only
         while piece := await self._piece():
-            whole = cutter.feed(piece)
-            if NULL_EVENT in whole:
-                whole = whole.replace(NULL_EVENT, b"")
-            if whole:
-                latest = whole
-                yield whole
-            elif cutter.pending_bytes > MAX_EVENT_BYTES:
+            if events := stream.feed(piece):
+                yield events
+            elif stream.pending_bytes > MAX_EVENT_BYTES:
                 raise nonsense(f"an event of more than {MAX_EVENT_BYTES:,} bytes")
-        if not is_complete(latest):
+            if stream.error is not None:
+                raise stream.error
+        if not stream.complete:
             self._deployments.lost(self._upstream)
             raise broken("ended its answer too early")
 
@@ -118,10 +126,11 @@ class EngineClient:
         """
         upstream, response = await self._send(call)
         try:
-            answer = EngineAnswer(self._deployments, upstream, response)
+            stream = call.read() if call.read else None
+            answer = EngineAnswer(self._deployments, upstream, response, stream)
             if response.status != 200:
                 raise refusal(response.status, await answer.whole())
-            if call.stream and response.content_type != "text/event-stream":
+            if stream is not None and response.content_type != stream.content_type:
                 raise nonsense(f"`{response.content_type}` instead of a stream of events")
             yield answer
         finally:
@@ -133,11 +142,12 @@ class EngineClient:
             raise RuntimeError("the client was not started")
         for last in (False, True):
             upstream = await self._deployments.ready(call.name)
+            body = naming(upstream.model, call.body)
             try:
                 return upstream, await session.post(
                     upstream.url + call.path,
-                    data=call.body if len(call.body) < LARGE_BYTES else io.BytesIO(call.body),
-                    headers={"Content-Type": "application/json"},
+                    data=body if len(body) < LARGE_BYTES else io.BytesIO(body),
+                    headers={"Content-Type": "application/json", **_key(upstream.spec.endpoint)},
                     allow_redirects=False,
                 )
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as e:
@@ -150,52 +160,25 @@ class EngineClient:
         raise AssertionError("unreachable")
 
 
-def broken(how: str) -> ApiError:
-    """The engine is gone."""
-    return ApiError(
-        502,
-        f"The engine {how}; it is being looked after, and the next request finds a new one.",
-        type=ENGINE,
-        code="engine_lost",
-        upstream=True,
-    )
+def naming(model: str, body: bytes) -> bytes:
+    """``body``, a JSON object with something in it, with ``model`` in front."""
+    return b'{"model":' + json.dumps(model).encode("ascii") + b"," + body[1:]
 
 
-def nonsense(what: str) -> ApiError:
-    """The engine speaks another language than expected."""
-    return ApiError(
-        502, f"The engine answered with {what}.", type=ENGINE, code="engine_nonsense", upstream=True
-    )
+def _key(endpoint: Endpoint | None) -> dict[str, str]:
+    """The header with the key of somebody else's server.
 
-
-def refusal(status: int, body: bytes) -> ApiError:
-    """The engine's own error, in OpenAI's shape, with its status and words kept."""
-    error = _error_of(body)
-    message = error.get("message")
-    if not isinstance(message, str) or not message:
-        message = f"The engine answered with HTTP {status}."
-    told = error.get("type")
-    code = told if isinstance(told, str) and told else None
-    if told == "exceed_context_size_error":
-        code = "context_length_exceeded"
-    elif told == INVALID:
-        code = "refused_by_engine"
-    return ApiError(
-        status if 400 <= status < 600 else 502,
-        message,
-        type=INVALID if 400 <= status < 500 else ENGINE,
-        code=code,
-        upstream=True,
-        headers={"Retry-After": "1"} if status == 503 else None,
-    )
-
-
-def _error_of(body: bytes) -> Mapping[str, Any]:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
+    Raises:
+        EngineError: the daemon does not have it.
+    """
+    if endpoint is None or endpoint.api_key_variable is None:
         return {}
-    error = found.get("error") if isinstance(found, dict) else None
-    if isinstance(error, str):
-        return {"message": error}
-    return error if isinstance(error, dict) else {}
+    key = os.environ.get(endpoint.api_key_variable)
+    if not key:
+        raise EngineError(
+            endpoint.url,
+            found=f"no {endpoint.api_key_variable} in the daemon's environment",
+            expected="the server's key, as `qwharf add` was told",
+            hint=f"`qwharf down --daemon`, set {endpoint.api_key_variable}, `qwharf ps`",
+        )
+    return {"Authorization": f"Bearer {key}"}

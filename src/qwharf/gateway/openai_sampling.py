@@ -32,6 +32,7 @@ def generation(fields: Fields, spec: DeploymentSpec, mode: Mode) -> Generation:
     # Who asks for greedy decoding wants the likeliest token, not one that is new to the text.
     penalty = 0.0 if temperature == 0 else preset and preset.presence_penalty
     return Generation(
+        asked=_asked(fields),
         temperature=_or(temperature, preset and preset.temperature),
         top_p=_or(fields.number("top_p", 0, 1), preset and preset.top_p),
         top_k=_or(None if top_k is None else max(0, top_k), preset and preset.top_k),
@@ -49,6 +50,18 @@ def generation(fields: Fields, spec: DeploymentSpec, mode: Mode) -> Generation:
         stream=stream,
         include_usage=stream and bool(options.boolean("include_usage")),
     )
+
+
+_NAMES = {
+    "max_completion_tokens": "max_tokens",
+    "repeat_penalty": "repetition_penalty",
+    **{n: n for n in ("max_tokens", "repetition_penalty", "top_k", "min_p")},
+}
+"""Fields whose asking matters to some engine, to the name that stands for both of a pair."""
+
+
+def _asked(fields: Fields) -> frozenset[str]:
+    return frozenset(made for name, made in _NAMES.items() if fields.get(name) is not None)
 
 
 def preset_of(spec: DeploymentSpec, mode: Mode) -> Sampling | None:

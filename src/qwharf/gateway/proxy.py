@@ -17,7 +17,8 @@ from aiohttp import web
 
 from qwharf.gateway import choices, errors, trace
 from qwharf.gateway.assembly import Assembly
-from qwharf.gateway.engine_client import Call, EngineClient, nonsense
+from qwharf.gateway.engine_client import Call, EngineClient
+from qwharf.gateway.engine_errors import nonsense
 from qwharf.gateway.fields import JsonObject
 
 logger = logging.getLogger("qwharf.gateway")
@@ -66,7 +67,7 @@ async def forward(request: web.Request, client: EngineClient, order: Order) -> w
 
 async def _whole(client: EngineClient, call: Call) -> JsonObject:
     async with client.ask(call) as answer:
-        if call.stream:
+        if call.read:
             assembly = Assembly()
             async for events in answer.events():
                 assembly.feed(events)

@@ -13,6 +13,8 @@ from qwharf.gateway.fields import JsonObject
 class Generation:
     """What chat and plain completion have in common."""
 
+    asked: frozenset[str] = frozenset()
+    """Which of these the client set itself; the rest are Qwen3's defaults, or ours."""
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None

@@ -6,7 +6,14 @@ against what the embedded engine says it allocated.
 
 from __future__ import annotations
 
-from qwharf.memory.engines import sglang_lines, vllm_budget_bytes, vllm_lines
+from qwharf.memory.engines import (
+    mlx_lines,
+    sglang_cpu_lines,
+    sglang_lines,
+    vllm_budget_bytes,
+    vllm_cpu_lines,
+    vllm_lines,
+)
 from qwharf.memory.kv_cache import kv_bytes, kv_bytes_per_token
 from qwharf.memory.llama_cpp import Placement, llama_cpp_lines
 from qwharf.memory.weights import (
@@ -27,10 +34,13 @@ __all__ = [
     "kv_bytes_per_token",
     "layer_bytes",
     "llama_cpp_lines",
+    "mlx_lines",
     "parameter_count",
     "read_bytes_per_token",
+    "sglang_cpu_lines",
     "sglang_lines",
     "vllm_budget_bytes",
+    "vllm_cpu_lines",
     "vllm_lines",
     "weight_bytes",
     "weight_bytes_of_file",

@@ -31,7 +31,8 @@ def padded_context(context_tokens: int) -> int:
 def kv_bytes_per_token(arch: Architecture, kv_cache_type: KvCacheType = "f16") -> int:
     """Bytes per token of context, over all layers."""
     numbers = 2 * arch.num_hidden_layers * arch.num_key_value_heads * arch.head_dim
-    return int(numbers * BYTES[kv_cache_type])
+    each = BYTES[kv_cache_type]
+    return numbers * each.numerator // each.denominator
 
 
 def kv_bytes(

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from qwharf.memory.kv_cache import kv_bytes_per_token, padded_context
-from qwharf.memory.weights import sized_tensors
+from qwharf.memory.weights import repacked_bytes, weights
 from qwharf.types import Architecture, Format, KvCacheType, MemoryLine
 
 MIB = 2**20
@@ -40,8 +40,6 @@ CUDA_CONTEXT_BYTES = 512 * MIB
 """An allowance for what a CUDA or ROCm context and its kernels' workspace take on each GPU; they
 are not in any of the engine's own figures. Not measured."""
 
-REPACKED_ON_X86 = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
@@ -54,6 +52,7 @@ class Placement:
     """In how many layers, the first ones first, the experts stay on the host."""
 
 
+@lru_cache(maxsize=8192)  # planning asks for the same layout on every platform that runs GGUF
 def llama_cpp_lines(
     arch: Architecture,
     format: Format,
@@ -97,11 +96,12 @@ def llama_cpp_lines(
             formula=f"tensors of {format}" + (f", {split.host_what}" if at.gpu_layers else ""),
         )
     ]
-    if mmap and split.repacked:
+    repacked = repacked_bytes(arch, format) if mmap and not at.gpu_layers else 0
+    if repacked:
         lines.append(
             MemoryLine(
                 label="repacked weights",
-                size_bytes=split.repacked,
+                size_bytes=repacked,
                 formula="a second layout of the 4-bit tensors, beside the mapped file",
             )
         )
@@ -211,7 +211,6 @@ def compute_buffer(
 class _Split:
     host: int
     gpu: int
-    repacked: int
     host_what: str
     gpu_what: str
 
@@ -221,39 +220,23 @@ def _split_weights(arch: Architecture, format: Format, at: Placement) -> _Split:
     """llama.cpp puts the *last* layers on the GPU, the output matrix when there is one layer to
     spare, and never the embedding; ``--n-cpu-moe`` keeps the experts of the *first* layers.
     """
+    sizes = weights(arch, format)
     layers = arch.num_hidden_layers
     first = layers - min(at.gpu_layers, layers)
     everything = at.gpu_layers > layers
-    host = gpu = 0
-    for spec, size in sized_tensors(arch, format):
-        if spec.name.startswith("blk."):
-            layer = int(spec.name.split(".", 2)[1])
-            kept = spec.role == "expert" and layer < at.cpu_moe_layers
-            on_gpu = layer >= first and not kept
-        else:
-            on_gpu = everything and spec.role != "embedding"
-        host, gpu = (host, gpu + size) if on_gpu else (host + size, gpu)
-        if everything and spec.role == "embedding" and arch.tie_word_embeddings:
-            gpu += size  # the output needs it there, the look-up needs it here
+    gpu = sum(sizes.layers[first:]) + sum(sizes.experts[max(first, at.cpu_moe_layers) :])
+    if everything:
+        gpu += sizes.top
+    host = sizes.total - gpu
+    if everything and arch.tie_word_embeddings:
+        gpu += sizes.embedding  # the output needs it there, the look-up needs it here
     return _Split(
         host=host,
         gpu=gpu,
-        repacked=0 if at.gpu_layers else repacked_bytes(arch, format),
         host_what="the embedding"
         + (f", {first} of {layers} layers" if first else "")
         + (f", the experts of {at.cpu_moe_layers} layers" if at.cpu_moe_layers else ""),
         gpu_what=f"{layers - first} of {layers} layers" + (" and the output" if everything else ""),
-    )
-
-
-def repacked_bytes(arch: Architecture, format: Format) -> int:
-    """Bytes of the tensors that the engine rewrites into another layout on x86 with AVX2."""
-    from qwharf.quantize.mixing import tensor_types
-
-    return sum(
-        type_.size_bytes(spec.elements)
-        for spec, type_ in tensor_types(arch, format.quantization)
-        if type_.name in REPACKED_ON_X86 and spec.role != "embedding"
     )
 
 

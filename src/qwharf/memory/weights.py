@@ -1,4 +1,4 @@
-"""Bytes of weights, tensor by tensor, for every format.
+"""Bytes of weights for every format.
 
 The rules, by format:
 
@@ -12,17 +12,24 @@ fp8
 awq, gptq-int4, gptq-int8
     The linear layers take 4 or 8 bits and, per group of 128 inputs, a 16-bit scale and a zero
     point as wide as the weight; GPTQ adds an int32 group number per input; the rest 16 bits.
+fp8-channel, w8a8
+    The linear layers take 8 bits and a 16-bit scale per output; the rest 16 bits.
+w4a16
+    The linear layers take 4 bits and a 16-bit scale per group of 128 inputs; the rest 16 bits.
 mlx
-    Everything but the norms takes its bits and two 16-bit numbers per group of 64 inputs
-    (MLX's default; Qwen's 4-bit repositories were seen with 128); the router always 8 bits.
+    Everything but the norms takes its bits and two 16-bit numbers per group of inputs: 64 (MLX's
+    default) or what the name says; Qwen's 4-bit repositories were seen with 128. The router always
+    takes 8 bits.
 
 "Linear layers" are the projections of attention, feed-forward and experts. Sources: the layouts
-that AutoAWQ, GPTQModel and mlx-lm write.
+that AutoAWQ, GPTQModel, compressed-tensors and mlx-lm write.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,70 +43,147 @@ from qwharf.formats.tensors import (
 from qwharf.types import Architecture, Format
 
 __all__ = [
+    "Weights",
     "active_parameter_count",
     "expert_bytes_by_layer",
     "layer_bytes",
     "parameter_count",
     "read_bytes_per_token",
-    "sized_tensors",
+    "repacked_bytes",
     "weight_bytes",
     "weight_bytes_of_file",
+    "weights",
 ]
 
 GROUP = 128
 MLX_GROUP = 64
 _LINEAR = frozenset({"attention", "ffn", "expert"})
+REPACKED_ON_X86 = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
+"""Types whose tensors llama.cpp rewrites into another layout when it loads them."""
 
 
-@lru_cache(maxsize=512)
-def sized_tensors(arch: Architecture, format: Format) -> tuple[tuple[TensorSpec, int], ...]:
-    """Every tensor, under its GGUF name and with experts stacked, and its bytes in ``format``.
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Bytes of all weights of one shape in one format. A tied head counts once, as engines keep it
+    once. Layers may differ: a mix gives some of them better types.
+    """
+
+    embedding: int
+    top: int
+    """The last norm, and the output matrix where it is not the embedding."""
+    layers: tuple[int, ...]
+    """Each layer without its experts, the first one first."""
+    experts: tuple[int, ...]
+    """Each layer's experts, all of them together; 0 in a dense model."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.embedding + self.top + sum(self.layers) + sum(self.experts)
+
+
+@lru_cache(maxsize=1024)
+def weights(arch: Architecture, format: Format) -> Weights:
+    """The bytes of ``arch`` in ``format``.
 
     Raises:
         UsageError: the format is not known.
     """
-    if format.container == "gguf":
-        from qwharf.quantize.mixing import tensor_types
+    return _weights(_shape(arch), format)
 
-        return tuple(
-            (spec, type_.size_bytes(spec.elements))
-            for spec, type_ in tensor_types(arch, format.quantization)
-        )
-    size = _sizes(format)
-    return tuple((spec, size(spec)) for spec in gguf_tensors(arch))
+
+def _shape(arch: Architecture) -> Architecture:
+    """``arch`` with nothing but the numbers that decide sizes, so that models share a sum."""
+    return replace(
+        arch,
+        max_position_embeddings=0,
+        rope_theta=0.0,
+        rms_norm_eps=0.0,
+        bos_token_id=None,
+        eos_token_id=None,
+        yarn_factor=None,
+        yarn_original_context_tokens=None,
+    )
+
+
+@lru_cache(maxsize=512)
+def _weights(arch: Architecture, format: Format) -> Weights:
+    size = _sizes(arch, format)
+    depends = _depends_on_layer(format)
+    count = arch.num_hidden_layers
+    layers, experts = [0] * count, [0] * count
+    embedding = top = 0
+    for spec in _one_layer(arch):
+        if spec.role == "embedding":
+            embedding += size(spec)
+        elif not spec.name.startswith("blk."):
+            top += size(spec)
+        else:
+            sums = experts if spec.role == "expert" else layers
+            part = spec.name.split(".", 2)[2]
+            first = size(spec)
+            for layer in range(count):
+                sums[layer] += (
+                    size(TensorSpec(f"blk.{layer}.{part}", spec.shape, spec.role))
+                    if layer and depends(part)
+                    else first
+                )
+    return Weights(embedding, top, tuple(layers), tuple(experts))
+
+
+@lru_cache(maxsize=64)
+def _one_layer(arch: Architecture) -> list[TensorSpec]:
+    """The tensors of no layer and of the first one; the others have the same shapes."""
+    return gguf_tensors(replace(arch, num_hidden_layers=1))
+
+
+def _depends_on_layer(format: Format) -> Callable[[str], bool]:
+    """Whether a part of a layer may have another type in another layer."""
+    if format.container != "gguf":
+        return lambda part: False
+    from qwharf.quantize.mixing import mix_of
+
+    rules = mix_of(format.quantization).rules
+    return lambda part: part.removesuffix(".weight").removesuffix("_exps") in rules
+
+
+def repacked_bytes(arch: Architecture, format: Format) -> int:
+    """Bytes of the tensors that the engine rewrites into another layout on x86 with AVX2."""
+    from qwharf.quantize.mixing import tensor_types
+
+    return sum(
+        type_.size_bytes(spec.elements)
+        for spec, type_ in tensor_types(arch, format.quantization)
+        if type_.name in REPACKED_ON_X86 and spec.role != "embedding"
+    )
 
 
 def weight_bytes(arch: Architecture, format: Format) -> int:
-    """Bytes of all weights in memory. A tied head counts once, as engines keep it once."""
-    return sum(size for _, size in sized_tensors(arch, format))
+    """Bytes of all weights in memory."""
+    return weights(arch, format).total
 
 
 def layer_bytes(arch: Architecture, format: Format) -> tuple[int, ...]:
     """Bytes of each layer, experts included, the first layer first."""
-    return _by_layer(arch, format, lambda spec: True)
+    found = weights(arch, format)
+    return tuple(map(sum, zip(found.layers, found.experts, strict=True)))
 
 
 def expert_bytes_by_layer(arch: Architecture, format: Format) -> tuple[int, ...]:
-    """Bytes of each layer's experts (0 in a dense model), the first layer first.
-
-    Layers differ: a mix gives some of them better types.
-    """
-    return _by_layer(arch, format, lambda spec: spec.role == "expert")
+    """Bytes of each layer's experts (0 in a dense model), the first layer first."""
+    return weights(arch, format).experts
 
 
 def read_bytes_per_token(arch: Architecture, format: Format) -> int:
     """Bytes of weights that one generated token reads: all, but only the active experts, and one
     row of the embedding table unless that is the output matrix too.
     """
-    total = 0
-    for spec, size in sized_tensors(arch, format):
-        if spec.role == "expert":
-            total += size * arch.num_experts_per_tok // arch.num_experts
-        elif spec.role == "embedding" and not arch.tie_word_embeddings:
-            total += size // arch.vocab_size
-        else:
-            total += size
-    return total
+    found = weights(arch, format)
+    active = sum(found.experts) * arch.num_experts_per_tok // max(arch.num_experts, 1)
+    embedding = found.embedding
+    if not arch.tie_word_embeddings:
+        embedding //= arch.vocab_size
+    return embedding + found.top + sum(found.layers) + active
 
 
 def weight_bytes_of_file(path: Path) -> int:
@@ -131,18 +215,13 @@ def weight_bytes_of_file(path: Path) -> int:
 # ----------------------------------------------------------------------------------------- inside
 
 
-def _by_layer(
-    arch: Architecture, format: Format, wanted: Callable[[TensorSpec], bool]
-) -> tuple[int, ...]:
-    sums = [0] * arch.num_hidden_layers
-    for spec, size in sized_tensors(arch, format):
-        if spec.name.startswith("blk.") and wanted(spec):
-            sums[int(spec.name.split(".", 2)[1])] += size
-    return tuple(sums)
+def _sizes(arch: Architecture, format: Format) -> Callable[[TensorSpec], int]:
+    if format.container == "gguf":
+        from qwharf.quantize.mixing import tensor_type
 
-
-def _sizes(format: Format) -> Callable[[TensorSpec], int]:
-    rules = _RULES.get((format.container, format.quantization))
+        return lambda spec: tensor_type(spec, arch, format.quantization).size_bytes(spec.elements)
+    rules = _mlx_rules(format) if format.container == "mlx" else None
+    rules = rules or _RULES.get((format.container, format.quantization))
     if rules is None:
         raise UsageError(
             str(format),
@@ -181,26 +260,50 @@ def _grouped(bits: int, *, group_numbers: bool) -> Callable[[TensorSpec], int]:
     return size
 
 
-def _mlx(bits: int) -> Callable[[TensorSpec], int]:
+def _channelwise(spec: TensorSpec) -> int:
+    """Eight bits and a 16-bit scale for each output."""
+    if spec.role not in _LINEAR:
+        return spec.elements * 2
+    count, out, _ = _stack(spec)
+    return spec.elements + count * out * 2
+
+
+def _packed(spec: TensorSpec) -> int:
+    """Four bits and a 16-bit scale per group, without zero points."""
+    if spec.role not in _LINEAR:
+        return spec.elements * 2
+    count, out, inner = _stack(spec)
+    return spec.elements // 2 + count * out * -(-inner // GROUP) * 2
+
+
+def _mlx_rules(format: Format) -> Callable[[TensorSpec], int] | None:
+    found = _MLX.fullmatch(format.quantization)
+    return None if found is None else _mlx(int(found[1]), int(found[2] or MLX_GROUP))
+
+
+def _mlx(bits: int, group: int) -> Callable[[TensorSpec], int]:
     def size(spec: TensorSpec) -> int:
         if spec.role == "norm":
             return spec.elements * 2
         wide = 8 if spec.role == "router" else bits
-        return spec.elements * wide // 8 + spec.elements // MLX_GROUP * 4
+        return spec.elements * wide // 8 + spec.elements // group * 4
 
     return size
 
 
+_MLX = re.compile(r"([2-8])bit(?:-g(32|64|128))?")
 _RULES: dict[tuple[str, str], Callable[[TensorSpec], int]] = {
     ("safetensors", "bf16"): _plain(2),
     ("safetensors", "f16"): _plain(2),
     ("safetensors", "f32"): _plain(4),
     ("safetensors", "fp8"): _fp8,
+    ("safetensors", "fp8-channel"): _channelwise,
+    ("safetensors", "w8a8"): _channelwise,
+    ("safetensors", "w4a16"): _packed,
     ("safetensors", "awq"): _grouped(4, group_numbers=False),
     ("safetensors", "gptq-int4"): _grouped(4, group_numbers=True),
     ("safetensors", "gptq-int8"): _grouped(8, group_numbers=True),
     ("mlx", "bf16"): _plain(2),
-    ("mlx", "8bit"): _mlx(8),
-    ("mlx", "6bit"): _mlx(6),
-    ("mlx", "4bit"): _mlx(4),
+    ("mlx", "f16"): _plain(2),
+    ("mlx", "f32"): _plain(4),
 }

@@ -31,7 +31,13 @@ __all__ = [
     "names",
 ]
 
-_WHERE = {"llama.cpp": ("qwharf.platforms.llama_cpp", "LlamaCpp")}
+_WHERE = {
+    "llama.cpp": ("qwharf.platforms.llama_cpp", "LlamaCpp"),
+    "vllm": ("qwharf.platforms.vllm", "Vllm"),
+    "sglang": ("qwharf.platforms.sglang", "Sglang"),
+    "mlx": ("qwharf.platforms.mlx", "Mlx"),
+    "ollama": ("qwharf.platforms.ollama", "OllamaPlatform"),
+}
 
 
 def names() -> tuple[str, ...]:

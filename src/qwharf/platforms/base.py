@@ -72,11 +72,11 @@ class Step:
     """One thing that is done to a service: for people, for ``--dry-run`` and for golden files."""
 
     what: str
-    """``link``, ``write``, ``start``, ``request``."""
+    """``link``, ``copy``, ``write``, ``start``, ``request``."""
     where: str
     """A path, a command, or a method and URL."""
     content: Any = None
-    """The file's or request's JSON; for a link: the path that it leads to."""
+    """The file's or request's JSON; for a link or copy: the path that it leads to."""
 
 
 Tell = Callable[[str], None]

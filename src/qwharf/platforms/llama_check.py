@@ -8,7 +8,7 @@ random files and numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from qwharf.errors import FormatUnavailable, InvalidFile, UsageError
 from qwharf.formats.gguf_reader import GgufFile, GgufTensor
@@ -41,6 +41,12 @@ def check_format(spec: DeploymentSpec) -> None:
 
 def check_parameters(spec: DeploymentSpec) -> None:
     """Numbers that llama.cpp would stop at, or worse."""
+    check_numbers(spec, "llama.cpp", KV_CACHE_TYPES)
+    _check_context(spec)
+
+
+def check_numbers(spec: DeploymentSpec, platform: str, kv_cache_types: Sequence[str]) -> None:
+    """The same but for the context's length, for any platform that llama.cpp works in."""
     _in_range("context_tokens", spec.context_tokens, 1, 2**31 - 1 - PAD_TOKENS, "--context")
     _in_range("parallel", spec.parallel, 1, MAX_PARALLEL, "--parallel")
     if spec.threads is not None:
@@ -55,11 +61,11 @@ def check_parameters(spec: DeploymentSpec) -> None:
             expected="fewer than 2,147,483,648 together",
             hint="choose a smaller --context or --parallel",
         )
-    if spec.kv_cache_type not in KV_CACHE_TYPES:
+    if spec.kv_cache_type not in kv_cache_types:
         raise UsageError(
             "kv_cache_type",
             found=spec.kv_cache_type,
-            expected=f"one of {', '.join(KV_CACHE_TYPES)} on llama.cpp",
+            expected=f"one of {', '.join(kv_cache_types)} on {platform}",
             hint="choose another --kv-cache",
         )
     head_dim = spec.architecture.head_dim
@@ -70,7 +76,6 @@ def check_parameters(spec: DeploymentSpec) -> None:
             expected=f"heads of a multiple of {KV_BLOCK} for a quantised cache",
             hint="choose --kv-cache f16",
         )
-    _check_context(spec)
 
 
 def _in_range(what: str, value: int, low: int, high: int, option: str) -> None:

@@ -2,8 +2,8 @@
 
 A quantisation such as Q4_K_M is a mix: most matrices take the base type, a few that matter more
 take a better one. The rules here are those that llama.cpp's ``llama-quantize`` applies to the
-Qwen3 architectures when no importance matrix is given (``src/llama-quant.cpp``), written as data.
-They are held against recorded output of that program in the tests.
+Qwen3 architectures (``src/llama-quant.cpp``), with or without an importance matrix, written as
+data. They are held against recorded output of that program in the tests.
 
 Norms and the router are never quantised: they are F32 in every file. The special rules for models
 of exactly eight experts are left out; no Qwen3 has eight.
@@ -101,6 +101,8 @@ class Mix:
     """Of all expert tensors, where they differ from the rest whatever the layer."""
     needs_importance: bool = False
     """The program refuses to make it without an importance matrix."""
+    weighted: MappingProxyType[str, Rules] = field(default_factory=lambda: MappingProxyType({}))
+    """In place of those of :attr:`rules` where there is an importance matrix."""
 
 
 def _rules(**by_tensor: Rules | str) -> MappingProxyType[str, Rules]:
@@ -123,7 +125,7 @@ MIXES: MappingProxyType[str, Mix] = MappingProxyType(
         ),
         "q5_k_s": Mix(file_type=16, base="Q5_K"),
         "q5_1": Mix(file_type=9, base="Q5_1"),
-        "q5_0": Mix(file_type=8, base="Q5_0"),
+        "q5_0": Mix(file_type=8, base="Q5_0", weighted=_rules(ffn_down=((first_eighth, "Q5_1"),))),
         "q4_k_m": Mix(
             file_type=15,
             base="Q4_K",
@@ -135,16 +137,18 @@ MIXES: MappingProxyType[str, Mix] = MappingProxyType(
             rules=_rules(attn_v=((first_layers(4), "Q5_K"),), ffn_down=((first_eighth, "Q5_K"),)),
         ),
         "q4_1": Mix(file_type=3, base="Q4_1"),
-        "q4_0": Mix(file_type=2, base="Q4_0"),
+        "q4_0": Mix(file_type=2, base="Q4_0", weighted=_rules(ffn_down=((first_eighth, "Q4_1"),))),
         "iq4_nl": Mix(
             file_type=25,
             base="IQ4_NL",
             rules=_rules(attn_v=((grouped, "Q5_K"),), ffn_down=((first_eighth, "Q5_K"),)),
+            weighted=_rules(ffn_down=()),
         ),
         "iq4_xs": Mix(
             file_type=30,
             base="IQ4_XS",
             rules=_rules(attn_v=((grouped, "Q5_K"),), ffn_down=((first_eighth, "Q5_K"),)),
+            weighted=_rules(ffn_down=()),
         ),
         "mxfp4_moe": Mix(
             file_type=38, base="Q8_0", output="Q8_0", embedding="Q8_0", experts="MXFP4"
@@ -246,7 +250,7 @@ MIXES: MappingProxyType[str, Mix] = MappingProxyType(
     }
 )
 """All quantisations by lower-case name, best first. Where ``needs_importance`` is set, the mix is
-the one made with an importance matrix; the others are the ones made without."""
+the one made with an importance matrix."""
 
 FALLBACK: MappingProxyType[str, str] = MappingProxyType(
     {
@@ -277,30 +281,35 @@ def mix_of(quantization: str) -> Mix:
     return mix
 
 
-def tensor_types(arch: Architecture, quantization: str) -> list[tuple[TensorSpec, GgmlType]]:
+def tensor_types(
+    arch: Architecture, quantization: str, *, weighted: bool = False
+) -> list[tuple[TensorSpec, GgmlType]]:
     """Every tensor of a GGUF file of ``arch``, in file order, with its type.
 
     Args:
         arch: the model; a tied one has no ``output.weight``.
         quantization: a key of :data:`MIXES`.
+        weighted: whether it is made with an importance matrix.
 
     Raises:
         UsageError: no such quantisation.
     """
     mix = mix_of(quantization)
-    return [(spec, _type_of(spec, arch, mix)) for spec in gguf_tensors(arch)]
+    return [(spec, _type_of(spec, arch, mix, weighted)) for spec in gguf_tensors(arch)]
 
 
-def tensor_type(spec: TensorSpec, arch: Architecture, quantization: str) -> GgmlType:
+def tensor_type(
+    spec: TensorSpec, arch: Architecture, quantization: str, *, weighted: bool = False
+) -> GgmlType:
     """The type of one tensor; see :func:`tensor_types`."""
-    return _type_of(spec, arch, mix_of(quantization))
+    return _type_of(spec, arch, mix_of(quantization), weighted)
 
 
-def _type_of(spec: TensorSpec, arch: Architecture, mix: Mix) -> GgmlType:
+def _type_of(spec: TensorSpec, arch: Architecture, mix: Mix, weighted: bool) -> GgmlType:
     if len(spec.shape) < 2 or "_norm." in spec.name or "ffn_gate_inp." in spec.name:
         return GGML_TYPES["F32"]
     base = GGML_TYPES[mix.base]
-    wanted = GGML_TYPES[_wanted(spec, arch, mix, base)]
+    wanted = GGML_TYPES[_wanted(spec, arch, mix, base, weighted)]
     columns = spec.shape[-1]
     if columns % wanted.block_elements:
         wanted = GGML_TYPES[FALLBACK.get(wanted.name, wanted.name)]
@@ -309,7 +318,7 @@ def _type_of(spec: TensorSpec, arch: Architecture, mix: Mix) -> GgmlType:
     return wanted
 
 
-def _wanted(spec: TensorSpec, arch: Architecture, mix: Mix, base: GgmlType) -> str:
+def _wanted(spec: TensorSpec, arch: Architecture, mix: Mix, base: GgmlType, weighted: bool) -> str:
     name = spec.name.removesuffix(".weight")
     if name == "output" or (name == "token_embd" and arch.tie_word_embeddings):
         # A row that the base type cannot hold costs the output its own type, even when that one
@@ -326,7 +335,9 @@ def _wanted(spec: TensorSpec, arch: Architecture, mix: Mix, base: GgmlType) -> s
         group=arch.num_attention_heads // arch.num_key_value_heads,
         experts=arch.num_experts,
     )
-    for holds, type_name in mix.rules.get(part.removesuffix("_exps"), ()):
+    part = part.removesuffix("_exps")
+    rules = mix.weighted if weighted and part in mix.weighted else mix.rules
+    for holds, type_name in rules.get(part, ()):
         if holds(at):
             return type_name
     return mix.base

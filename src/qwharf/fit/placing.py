@@ -12,17 +12,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from qwharf import memory
-from qwharf.fit.budget import (
-    GPU_HEADROOM_BYTES,
-    MIB,
-    Budget,
-    budget,
-    cards,
-    free_bytes,
-    twins,
-)
-from qwharf.fit.rules import PLATFORMS, refusal
+from qwharf import compatibility, memory
+from qwharf.compatibility import Device, Verdict
+from qwharf.fit.budget import GPU_HEADROOM_BYTES, Budget, budget, free_bytes
 from qwharf.memory import Placement
 from qwharf.types import Format, Gpu, Hardware, KvCacheType, MemoryLine, Model
 
@@ -30,8 +22,8 @@ Mode = Literal["gpu", "experts on the host", "layers on both", "cpu"]
 
 STEP_TOKENS = 256
 """Contexts are multiples of this."""
-MLX_PROCESS_BYTES = 400 * MIB
-"""An allowance for Python, MLX and its buffers. Not measured."""
+TENSOR_PARALLEL = frozenset({"vllm", "sglang"})
+"""Platforms that share every matrix among equal cards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +43,7 @@ class Placed:
         return sum(x.size_bytes for x in self.lines if x.where == where)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Site:
     """One model, format and platform on one machine."""
 
@@ -59,9 +51,14 @@ class Site:
     format: Format
     platform: str
     hardware: Hardware
+    device: Device
+    """What computes: one of ``gpus``, or the processor."""
+    gpus: tuple[Gpu, ...]
+    """The cards that the platform may use."""
     kv_cache_type: KvCacheType
     parallel: int
-    use_gpu: bool = True
+    version: str | None = None
+    """Of the platform, where it is installed."""
 
     @cached_property
     def budget(self) -> Budget:
@@ -69,29 +66,29 @@ class Site:
         return budget(self.hardware)
 
     @cached_property
-    def gpus(self) -> tuple[Gpu, ...]:
-        """The cards that this platform would use here."""
-        if not self.use_gpu:
-            return ()
-        if self.hardware.unified_memory:
-            return self.hardware.gpus[:1]
-        return twins(self.hardware) if self.platform in ("vllm", "sglang") else cards(self.hardware)
+    def verdict(self) -> Verdict:
+        """Whether it runs at all, whatever the memory."""
+        return self.verdict_on(self.format)
 
-    @cached_property
-    def refusal(self) -> str | None:
-        """Why it cannot run at all, whatever the memory."""
-        gpu = self.gpus[0] if self.gpus else None
-        return refusal(self.platform, self.format, self.model, gpu, self.hardware.system)
+    def verdict_on(self, format: Format) -> Verdict:
+        """Whether the model in another format runs here."""
+        return compatibility.lookup(
+            self.platform,
+            format,
+            moe=self.model.architecture.is_moe,
+            device=self.device,
+            version=self.version,
+        )
 
     @cached_property
     def modes(self) -> tuple[Mode, ...]:
         """The modes to try, the fastest first."""
-        if self.refusal is not None:
+        if not self.verdict.runs:
             return ()
-        if "cpu" not in PLATFORMS[self.platform].devices or self.format.container == "mlx":
-            return ("gpu",)
-        if not self.gpus:
+        if self.device.kind == "cpu":
             return ("cpu",)
+        if self.platform in TENSOR_PARALLEL or self.format.container == "mlx":
+            return ("gpu",)
         if self.hardware.unified_memory:
             return ("gpu", "cpu")
         moe = self.model.architecture.is_moe
@@ -101,10 +98,10 @@ class Site:
         """The layout for ``context_tokens`` in ``mode``; ``None``: it does not fit."""
         if mode not in self.modes:
             return None
-        if self.platform in ("vllm", "sglang"):
+        if self.platform in TENSOR_PARALLEL and mode == "gpu":
             return self._tensor_parallel(context_tokens)
-        if self.format.container == "mlx":
-            return self._mlx(context_tokens)
+        if self.platform in TENSOR_PARALLEL or self.format.container == "mlx":
+            return self._in_host_memory(mode, context_tokens)
         return self._llama(mode, context_tokens)
 
     def largest(self, mode: Mode, limit_tokens: int) -> int | None:
@@ -212,7 +209,7 @@ class Site:
 
     def _tensor_parallel(self, context: int) -> Placed | None:
         """Over as few cards as hold it: fewer is faster per card, and the rest stay free."""
-        for count in self._tensor_parallel_sizes():
+        for count in self.tensor_parallel_sizes():
             total = min(g.memory_total_bytes or 0 for g in self.gpus[:count])
             free = min(free_bytes(g) or 0 for g in self.gpus[:count])
             sums = memory.vllm_lines if self.platform == "vllm" else memory.sglang_lines
@@ -232,44 +229,53 @@ class Site:
                 return Placed(mode="gpu", context_tokens=context, lines=lines, gpus=count)
         return None
 
-    def _tensor_parallel_sizes(self) -> Iterator[int]:
-        """Powers of two that divide the heads and, in block FP8, leave whole blocks of 128."""
+    def tensor_parallel_sizes(self) -> Iterator[int]:
+        """Over how many cards the model can be shared: powers of two that divide the heads, give
+        each card whole KV heads or a copy of one, and cut no block or group of the format in two.
+        Experts too narrow for that are kept whole and shared out, where their number allows it.
+        """
         arch = self.model.architecture
         inner = arch.moe_intermediate_size if arch.is_moe else arch.intermediate_size
+        heads, kv_heads = arch.num_attention_heads, arch.num_key_value_heads
         count = 1
         while count <= len(self.gpus):
-            whole_blocks = self.format.quantization != "fp8" or inner % (count * 128) == 0
-            if arch.num_attention_heads % count == 0 and whole_blocks:
+            shared = kv_heads % count == 0 or count % kv_heads == 0
+            cut = count == 1 or inner % (count * self.slice) == 0
+            if heads % count == 0 and shared and (cut or self.experts_apart(count)):
                 yield count
             count *= 2
 
-    # -------------------------------------------------------------------------------------- MLX
+    @property
+    def slice(self) -> int:
+        """What one card holds of a matrix must be a multiple of this."""
+        return self.verdict.cell.slice if self.verdict.cell else 1
 
-    def _mlx(self, context: int) -> Placed | None:
+    def experts_apart(self, gpus: int) -> bool:
+        """Whether ``gpus`` cards must hold whole experts each (expert parallelism), and can."""
         arch = self.model.architecture
-        lines = (
-            MemoryLine(
-                label="weights",
-                size_bytes=memory.weight_bytes(arch, self.format),
-                formula=f"tensors of {self.format}",
-            ),
-            MemoryLine(
-                label="KV cache",
-                size_bytes=memory.kv_bytes(arch, context, self.kv_cache_type, self.parallel),
-                formula=f"{memory.kv_bytes_per_token(arch, self.kv_cache_type):,} bytes per token"
-                f" x {context:,} tokens",
-            ),
-            MemoryLine(
-                label="process",
-                size_bytes=MLX_PROCESS_BYTES,
-                formula="an allowance, not measured",
-            ),
+        narrow = arch.is_moe and arch.moe_intermediate_size % (gpus * self.slice) != 0
+        return narrow and gpus > 1 and arch.num_experts % gpus == 0
+
+    # ---------------------------------------------------- all in the host's, or unified, memory
+
+    def _in_host_memory(self, mode: Mode, context: int) -> Placed | None:
+        """MLX, and vLLM or SGLang on a processor."""
+        sums = {"vllm": memory.vllm_cpu_lines, "sglang": memory.sglang_cpu_lines}
+        lines = sums.get(self.platform, memory.mlx_lines)(
+            self.model.architecture,
+            self.format,
+            context_tokens=context,
+            parallel=self.parallel,
+            kv_cache_type=self.kv_cache_type,
         )
         need = sum(x.size_bytes for x in lines)
-        for room in (self.budget.host_bytes, self.budget.shared_gpu_bytes):
-            if room is not None and need > room:
-                return None
-        return Placed(mode="gpu", context_tokens=context, lines=lines, gpus=1)
+        rooms = [self.budget.host_bytes]
+        if mode == "gpu":
+            rooms.append(self.budget.shared_gpu_bytes)
+        if any(room is not None and need > room for room in rooms):
+            return None
+        gpus = 1 if mode == "gpu" else 0
+        return Placed(mode=mode, context_tokens=context, lines=lines, gpus=gpus)
 
 
 # -------------------------------------------------------------------------------------- bisection

@@ -1,0 +1,129 @@
+"""The shipped files: complete, sourced, and in step with what they speak of elsewhere."""
+
+import pytest
+
+from qwharf import compatibility, platforms
+from qwharf.compatibility import Cell, Device, lookup
+from qwharf.formats.names import FORMATS
+from qwharf.platforms import mlx, sglang_flags, vllm_flags
+from qwharf.types import Format
+
+ALL = compatibility.names()
+
+
+def form(text: str) -> Format:
+    container, _, quantization = text.partition(":")
+    return Format(container, quantization)  # type: ignore[arg-type]
+
+
+def test_every_platform_that_is_driven_is_known() -> None:
+    assert set(platforms.names()) - {"endpoint"} <= set(ALL)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_cell_has_a_source(name: str) -> None:
+    for cell in compatibility.facts(name).cells:
+        assert len(cell.source) > 10
+        assert cell.runs or cell.why
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_pattern_means_a_format(name: str) -> None:
+    known = [f for f in FORMATS if f.container != "mlx"] + [
+        Format("mlx", q) for q in ("bf16", "f16", "f32", *(f"{b}bit" for b in range(2, 9)))
+    ]
+    known += [Format("mlx", "4bit-g32")]
+    for cell in compatibility.facts(name).cells:
+        for pattern in cell.formats:
+            one = Cell(formats=(pattern,), on=cell.on, runs=True, why="", sure="seen", source="")
+            assert any(one.speaks_of(f) for f in known), pattern
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_format_has_an_answer_with_a_reason(name: str) -> None:
+    for format in FORMATS:
+        for kind in ("cpu", "nvidia", "amd", "apple"):
+            verdict = lookup(name, format, moe=False, device=Device(kind=kind))  # type: ignore[arg-type]
+            assert verdict.runs or len(verdict.why) > 10
+
+
+@pytest.mark.parametrize("name", [n for n in platforms.names() if n in ALL])
+def test_what_runs_is_what_the_driver_takes(name: str) -> None:
+    taken = platforms.get(name).formats()
+    runs = {f for f in FORMATS if compatibility.runs_anywhere(name, f, moe=False)}
+    assert runs <= set(taken)
+    assert {f.container for f in runs} == {f.container for f in taken}
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [("vllm", vllm_flags.LEAST), ("sglang", sglang_flags.LEAST), ("mlx", mlx.ENGINE.least)],
+)
+def test_the_oldest_version_is_the_drivers(name: str, least: str) -> None:
+    assert compatibility.facts(name).least_version == least
+
+
+# ------------------------------------------------------------------------- facts, one by one
+
+X86 = Device(kind="cpu", machine="x86_64", instructions=frozenset({"avx2", "avx512f"}))
+AMX = Device(kind="cpu", machine="x86_64", instructions=frozenset({"avx2", "amx_tile"}))
+ARM = Device(kind="cpu", machine="arm64")
+MAC = Device(kind="apple", system="Darwin", machine="arm64")
+
+
+def card(capability: str) -> Device:
+    major, _, minor = capability.partition(".")
+    return Device(kind="nvidia", name=f"sm {capability}", capability=(int(major), int(minor)))
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "device", "moe", "runs", "sure"),
+    [
+        # vLLM on a processor, as it was seen
+        ("vllm", "safetensors:bf16", X86, False, True, "seen"),
+        ("vllm", "safetensors:bf16", X86, True, True, "seen"),
+        ("vllm", "safetensors:w8a8", X86, False, True, "seen"),
+        ("vllm", "safetensors:w4a16", X86, False, True, "seen"),
+        ("vllm", "safetensors:gptq-int4", X86, False, True, "seen"),
+        ("vllm", "safetensors:awq", X86, False, True, "seen"),
+        ("vllm", "safetensors:fp8-channel", X86, False, True, "seen"),
+        ("vllm", "safetensors:fp8", X86, False, False, None),
+        ("vllm", "safetensors:fp8", AMX, False, True, "inferred"),
+        ("vllm", "safetensors:awq", X86, True, False, None),
+        ("vllm", "safetensors:gptq-int8", X86, False, False, None),
+        ("vllm", "safetensors:bf16", ARM, False, False, None),
+        ("vllm", "gguf:q8_0", X86, False, False, None),
+        # vLLM on cards, as it was read
+        ("vllm", "safetensors:fp8", card("7.5"), False, True, "read"),
+        ("vllm", "safetensors:fp8", card("7.0"), False, False, None),
+        ("vllm", "safetensors:awq", card("7.5"), True, True, "read"),
+        ("vllm", "safetensors:awq", card("6.1"), False, False, None),
+        ("vllm", "safetensors:gptq-int4", card("6.0"), False, True, "read"),
+        ("vllm", "safetensors:gptq-int4", card("6.0"), True, False, None),
+        ("vllm", "safetensors:w4a16", card("7.0"), False, False, None),
+        ("vllm", "gguf:q4_k_m", card("9.0"), False, False, None),
+        # SGLang
+        ("sglang", "safetensors:bf16", X86, False, False, None),
+        ("sglang", "safetensors:bf16", card("8.0"), False, True, "read"),
+        ("sglang", "safetensors:fp8", card("8.6"), False, True, "read"),
+        ("sglang", "safetensors:fp8", card("8.6"), True, False, None),
+        ("sglang", "safetensors:fp8", card("8.9"), True, True, "read"),
+        ("sglang", "safetensors:w4a16", card("7.5"), False, False, None),
+        # the others
+        ("llama.cpp", "gguf:iq1_s", ARM, True, True, "seen"),
+        ("ollama", "gguf:q4_k_m", card("5.2"), False, True, "read"),
+        ("ollama", "safetensors:bf16", X86, False, False, None),
+        ("lmstudio", "mlx:4bit", MAC, False, True, "read"),
+        ("lmstudio", "mlx:4bit", X86, False, False, None),
+        ("mlx", "mlx:4bit", X86, True, True, "seen"),
+        ("mlx", "mlx:8bit", X86, False, True, "read"),
+        ("mlx", "mlx:4bit", MAC, False, True, "read"),
+        ("mlx", "gguf:q8_0", MAC, False, False, None),
+    ],
+)
+def test_facts(
+    name: str, format: str, device: Device, moe: bool, runs: bool, sure: str | None
+) -> None:
+    verdict = lookup(name, form(format), moe=moe, device=device)
+    assert verdict.runs == runs, verdict.why
+    assert sure is None or verdict.sure == sure

@@ -1,0 +1,16 @@
+"""Models to run forward, made once."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "platforms")]
+
+from models_at_hand import mixture  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def moe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mixture(tmp_path_factory.mktemp("forward") / "moe")
