@@ -281,7 +281,7 @@ def test_quantised_sources(own: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "named"),
     [
-        ("config.json", {"head_dim": 32}, "k_proj"),
+        ("config.json", {"head_dim": 32}, "q_proj"),
         ("config.json", {"num_hidden_layers": 4}, "layers.3"),
         ("config.json", {"num_hidden_layers": 2}, "layers.2"),
         ("config.json", {"vocab_size": 321}, "embed_tokens"),
