@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from qwharf.platforms import ServicePlatform, Step
     from qwharf.quantize.imatrix import Importance
     from qwharf.verify import Reference
+    from qwharf.verify.target import ProbeKind
 
 ORIGINAL = Format("safetensors", "bf16")
 """The weights as released, from which every conversion starts."""
@@ -403,6 +404,7 @@ def prove(
     from qwharf.artifacts.locks import locked
 
     spec = deployment.spec
+    probe = PROBES.get(spec.endpoint.kind if spec.endpoint else spec.platform)
     target = verify.Target(
         base_url=deployment.base_url,
         served_name=spec.name,
@@ -412,7 +414,8 @@ def prove(
         context_tokens=spec.context_tokens,
         sampling=spec.sampling,
         reference=reference(spec, settings),
-        probe_url=client.probe_url(spec.name),
+        probe_url=client.probe_url(spec.name) if probe else None,
+        probe=probe or "llama.cpp",
         probe_headers=client.headers(),
     )
 
@@ -427,14 +430,27 @@ def prove(
     return report
 
 
-def reference(spec: DeploymentSpec, settings: Settings) -> Reference:
+PROBES: Mapping[str, ProbeKind] = {
+    "llama.cpp": "llama.cpp",
+    "vllm": "tokenize",
+    "sglang": "tokenize",
+}
+"""Which engines show what they make of a conversation; the others' prompts are counted only."""
+
+
+def reference(spec: DeploymentSpec, settings: Settings) -> Reference | None:
     """The template and tokenizer that the deployment must obey: those of the *source* checkpoint
     where the weights were converted here, so that a bad conversion cannot vouch for itself.
+    ``None``: somebody else's server, and no checkpoint of its model is here.
     """
     from qwharf import verify
     from qwharf.artifacts.store import Store
 
     store = Store(settings.store_dir)
+    if spec.endpoint is not None:
+        stored = store.find(spec.model, ORIGINAL)
+        path = stored.path if stored else spec.artifact_path
+        return verify.Reference.load(path) if path != Path() else None
     artifact = store.get(spec.artifact_id)
     origin = artifact.provenance.get("converted_from") if artifact else None
     original = store.get(origin) if origin else None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwharf.artifacts import disk, hf_cache
+from qwharf.artifacts import disk, hf_cache, ollama_models
 from qwharf.artifacts.blobs import BlobRef
 from qwharf.artifacts.disk import Progress
 from qwharf.artifacts.inspecting import Inspected, inspect_folder, inspect_gguf
@@ -27,7 +27,13 @@ class Imported:
 
 
 def import_path(
-    store: Store, path: Path, *, model: str, progress: Progress | None = None
+    store: Store,
+    path: Path,
+    *,
+    model: str,
+    progress: Progress | None = None,
+    file_name: str | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> Imported:
     """Bring a checkpoint folder, a Hugging Face cache or a ``.gguf`` file into ``store``.
 
@@ -42,6 +48,8 @@ def import_path(
             snapshots; a ``.gguf`` file (any part of a split one).
         model: the name to keep it under.
         progress: told the bytes read.
+        file_name: what to call a ``.gguf`` file whose own name says nothing (Ollama's).
+        provenance: what else is known of where it came from.
 
     Raises:
         UnknownModel: nothing is there.
@@ -52,13 +60,20 @@ def import_path(
     if not path.exists():
         raise UnknownModel(str(path), found="no such file or folder")
     origin = path.resolve()
+    more = dict(provenance or {})
     if origin.is_file():
-        return _import_gguf(store, origin, path, model, progress)
-    return _import_folder(store, origin, model, progress)
+        return _import_gguf(store, origin, path, model, progress, file_name, more)
+    return _import_folder(store, origin, model, progress, more)
 
 
 def _import_gguf(
-    store: Store, origin: Path, path: Path, model: str, progress: Progress | None
+    store: Store,
+    origin: Path,
+    path: Path,
+    model: str,
+    progress: Progress | None,
+    file_name: str | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> Imported:
     from qwharf.formats.gguf import split_parts
 
@@ -72,7 +87,7 @@ def _import_gguf(
             expected="a `.gguf` file or a checkpoint folder",
             hint="for safetensors, give the folder that holds config.json",
         )
-    provenance = {"source": str(origin)}
+    provenance = {"source": str(origin), **(more or {})}
     root = named.parent.resolve()
     snapshot = hf_cache.repository_of(root)
     if snapshot is not None:
@@ -84,7 +99,9 @@ def _import_gguf(
             _inside(part, root)
     inspected = inspect_gguf(named)
     # Ollama's blobs have no suffix, but engines want one.
-    files = {p.name if suffix else f"{p.name}.gguf": p.resolve() for p in inspected.weights}
+    files = {
+        p.name if suffix else file_name or f"{p.name}.gguf": p.resolve() for p in inspected.weights
+    }
     return _store(store, files, inspected, model, provenance, min(files), progress)
 
 
@@ -94,9 +111,15 @@ def _is_gguf(path: Path) -> bool:
         return file.read(4) == b"GGUF"
 
 
-def _import_folder(store: Store, origin: Path, model: str, progress: Progress | None) -> Imported:
+def _import_folder(
+    store: Store,
+    origin: Path,
+    model: str,
+    progress: Progress | None,
+    more: Mapping[str, str],
+) -> Imported:
     folder = _snapshot_of(origin)
-    provenance = {"source": str(folder)}
+    provenance = {"source": str(folder), **more}
     cached = hf_cache.repository_of(folder)
     root = folder
     if cached is not None:
@@ -196,12 +219,17 @@ def _store(
             progress("import", min(done, total), total)
 
     refs = {
-        name: store.put_file(path, "link", expected_sha256=hf_cache.sha256_by_name(path), step=step)
+        name: store.put_file(path, "link", expected_sha256=_sha256_by_name(path), step=step)
         for name, path in files.items()
     }
     how = describe(refs.values(), store)
     artifact = store.add(model, inspected.format, refs, {**provenance, "how": how}, entry)
     return Imported(artifact=artifact, how=how)
+
+
+def _sha256_by_name(path: Path) -> str | None:
+    """What a content of a cache, or of Ollama's store, claims to be."""
+    return hf_cache.sha256_by_name(path) or ollama_models.sha256_by_name(path)
 
 
 def describe(refs: Iterable[BlobRef], store: Store) -> str:

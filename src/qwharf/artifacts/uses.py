@@ -82,6 +82,8 @@ class Placed:
     """Of the service, where it was handed over the network instead."""
     digest: str | None = None
     """What the service calls the model itself, to know it again."""
+    asked: str | None = None
+    """A hash of what it was made from there, so that it is made once."""
     files: tuple[PlacedFile, ...] = ()
     version: int = VERSION
 

@@ -25,6 +25,7 @@ from qwharf.daemon.state import State
 from qwharf.daemon.supervisor import Supervisor
 from qwharf.daemon.wire import HEARTBEAT_SECONDS, PREFIX, PROGRAM, error_to_json, http_status
 from qwharf.errors import DaemonError, EngineError, QwharfError, UsageError
+from qwharf.gateway.engine_client import key_headers
 from qwharf.types import DeploymentSpec, Report
 
 logger = logging.getLogger("qwharf.daemon")
@@ -244,7 +245,10 @@ class Admin:
                 request.method,
                 f"{upstream.url}/{route}",
                 data=body or None,
-                headers={"content-type": "application/json"},
+                headers={
+                    "content-type": "application/json",
+                    **key_headers(upstream.spec.endpoint),
+                },
                 timeout=aiohttp.ClientTimeout(total=PROBE_SECONDS),
                 allow_redirects=False,
             ) as answer:

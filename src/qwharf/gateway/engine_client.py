@@ -147,7 +147,10 @@ class EngineClient:
                 return upstream, await session.post(
                     upstream.url + call.path,
                     data=body if len(body) < LARGE_BYTES else io.BytesIO(body),
-                    headers={"Content-Type": "application/json", **_key(upstream.spec.endpoint)},
+                    headers={
+                        "Content-Type": "application/json",
+                        **key_headers(upstream.spec.endpoint),
+                    },
                     allow_redirects=False,
                 )
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as e:
@@ -165,7 +168,7 @@ def naming(model: str, body: bytes) -> bytes:
     return b'{"model":' + json.dumps(model).encode("ascii") + b"," + body[1:]
 
 
-def _key(endpoint: Endpoint | None) -> dict[str, str]:
+def key_headers(endpoint: Endpoint | None) -> dict[str, str]:
     """The header with the key of somebody else's server.
 
     Raises:

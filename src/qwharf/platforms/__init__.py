@@ -37,6 +37,7 @@ _WHERE = {
     "sglang": ("qwharf.platforms.sglang", "Sglang"),
     "mlx": ("qwharf.platforms.mlx", "Mlx"),
     "ollama": ("qwharf.platforms.ollama", "OllamaPlatform"),
+    "endpoint": ("qwharf.platforms.endpoint", "EndpointPlatform"),
 }
 
 

@@ -43,7 +43,7 @@ def program_version(path: str) -> str | None:
     """What ``ollama --version`` says of itself; it needs no server."""
     try:
         done = subprocess.run(
-            [path, "--version"], capture_output=True, timeout=10, check=False, text=True
+            [path, "--version"], capture_output=True, timeout=30, check=False, text=True
         )
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None

@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,15 @@ from qwharf.platforms import ollama_process, ollama_store
 from qwharf.platforms.base import Step, Tell
 from qwharf.platforms.ollama_api import Ollama
 from qwharf.platforms.ollama_store import Needed, model_of, name_of
-from qwharf.platforms.placement import Placement, Source, hashed, sources
+from qwharf.platforms.placement import (
+    Placement,
+    Source,
+    existing,
+    hashed,
+    may_write,
+    share_or_copy,
+    sources,
+)
 from qwharf.platforms.service_http import is_local
 from qwharf.types import DeploymentSpec
 
@@ -74,11 +82,17 @@ class Shelf:
         """
         with self._alone(tell):
             source = _weights(hashed(self.store, spec, tell), spec)
+            before = self.record(spec)
+            if before is not None and before.url not in (None, self.api.url):
+                self._delete(before)  # Ollama has moved
+                before = self.record(spec)
             models = folder_of(self.api)
             if models is None:
                 reason = f"Ollama's store lies on another machine ({self.api.url})"
             elif reason := _closed(models):
                 pass
+            elif before is not None and before.url is not None:
+                reason = "it was handed over before"
             elif self._link(spec, models, source, tell):
                 return
             else:
@@ -93,16 +107,12 @@ class Shelf:
         ollama_store.refuse_rivals(models, spec, source.sha256)
         files = ollama_store.layout(models, spec, source, license_of(spec))
         digest = hashlib.sha256(files.manifest).hexdigest()
-        placement = Placement(
-            self.records,
-            _placed(spec, root=models, digest=digest),
-            owner="Ollama",
-            may_copy=spec.may_copy,
-        )
-        needed, tidy = Needed(name_of(spec)), ollama_store.tidy(models)
+        placed = _placed(spec, root=models, digest=digest)
+        placement = Placement(self.records, placed, owner="Ollama", may_copy=spec.may_copy)
+        needed, tidy = Needed(), ollama_store.tidy(models)
         try:
             how = ollama_store.place(placement, source, files)
-            seen = self.api.show(model_of(spec)) is not None
+            seen = self._is_ours(placed, self.api)
         except BaseException:
             if placement.before is None:
                 placement.take_back(needed, tidy)
@@ -116,13 +126,18 @@ class Shelf:
 
     def _hand_over(self, spec: DeploymentSpec, source: Source, reason: str, tell: Tell) -> None:
         before = self.record(spec)
+        body = create_body(spec, source)
+        asked = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         listed = self.api.listed(str(name_of(spec)))
-        if listed is not None and (before is None or listed.get("digest") != before.digest):
-            raise Conflict(
-                model_of(spec),
-                found="a model of that name in Ollama that qwharf did not make",
-                hint="deploy under another name: `--name`",
-            )
+        if listed is not None:
+            if before is None or listed.get("digest") != before.digest:
+                raise Conflict(
+                    model_of(spec),
+                    found="a model of that name in Ollama that qwharf did not make",
+                    hint="deploy under another name: `--name`",
+                )
+            if before.asked == asked:
+                return
         if not spec.may_copy:
             raise CopyNeeded(
                 str(spec.artifact_path),
@@ -136,10 +151,10 @@ class Shelf:
             tell(f"handing {source.size_bytes / 1e9:.2f} GB to {self.api.url}")
             self.api.put_blob(source.sha256, source.path)
         tell("Ollama makes a model of it")
-        self.api.create(create_body(spec, source))
+        self.api.create(body)
         listed = self.api.listed(str(name_of(spec))) or {}
         placed = _placed(spec, url=self.api.url, digest=str(listed.get("digest")))
-        self.records.write(placed)
+        self.records.write(replace(placed, asked=asked))
 
     # ------------------------------------------------------------------------------- taking back
 
@@ -152,22 +167,26 @@ class Shelf:
         placed = self.record(spec)
         if placed is None:
             return
-        api = Ollama(placed.url) if placed.url is not None else self.api
-        reached = False
-        with contextlib.suppress(EngineError):
-            if self._is_ours(placed, api):
-                api.unload(placed.model)
-                if placed.url is not None:
-                    api.delete(placed.model)
-            reached = True
         if placed.url is not None:
-            if reached:  # else the record stays: the model still lies there
-                self.records.forget(placed)
+            self._delete(placed)
             return
+        with contextlib.suppress(EngineError):
+            if self._is_ours(placed, self.api):
+                self.api.unload(placed.model)
         models = placed.root or ollama_models.models_folder()
         with self._alone(lambda _: None):
             placement = Placement(self.records, placed, owner="Ollama", may_copy=False)
-            placement.take_back(Needed(name_of(spec)), ollama_store.tidy(models))
+            placement.take_back(Needed(), ollama_store.tidy(models))
+
+    def _delete(self, placed: Placed) -> None:
+        """Delete what was handed over; where Ollama cannot be reached, the record of it stays."""
+        assert placed.url is not None  # noqa: S101 - the caller looked
+        api = Ollama(placed.url)
+        with contextlib.suppress(EngineError):
+            if self._is_ours(placed, api):
+                api.unload(placed.model)
+                api.delete(placed.model)
+            self.records.forget(placed)
 
     def is_empty(self) -> bool:
         """Whether nothing of ours is left in any Ollama."""
@@ -200,15 +219,8 @@ def folder_of(api: Ollama) -> Path | None:
 
 def _closed(models: Path) -> str:
     """Why nothing can be placed in the store ``models``; empty: it can."""
-    place = _existing(models / "blobs")
-    return "" if os.access(place, os.W_OK) else f"Ollama's store {models} may not be written to"
-
-
-def _existing(path: Path) -> Path:
-    """``path``, or the nearest folder above it that exists."""
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path
+    place = existing(models / "blobs")
+    return "" if may_write(place) else f"Ollama's store {models} may not be written to"
 
 
 def _weights(found: Sequence[Source], spec: DeploymentSpec) -> Source:
@@ -256,10 +268,8 @@ def steps(store: Store, api: Ollama, spec: DeploymentSpec) -> list[Step]:
             Step(what="request", where=create, content=create_body(spec, source)),
         ]
     files = ollama_store.layout(models, spec, source, license_of(spec))
-    link = _share_a_disk(source.path, models)
-    found = [
-        Step(what="link" if link else "copy", where=str(files.weights), content=str(source.path))
-    ]
+    way = share_or_copy(source.path, models)
+    found = [Step(what=way, where=str(files.weights), content=str(source.path))]
     return found + [
         Step(what="write", where=str(path), content=_readable(data))
         for path, data in (*files.contents.items(), (files.manifest_path, files.manifest))
@@ -271,7 +281,3 @@ def _readable(data: bytes) -> Any:
         return json.loads(data)
     except ValueError:
         return data.decode("utf-8", "replace")
-
-
-def _share_a_disk(one: Path, other: Path) -> bool:
-    return _existing(one).stat().st_dev == _existing(other).stat().st_dev

@@ -172,14 +172,13 @@ def tidy(models: Path) -> tuple[Path, ...]:
 
 
 class Needed:
-    """Whether a file of a store must stay when ``name`` is taken back.
+    """Whether a file of a store must stay when a model is taken back, manifest first.
 
-    A content stays as long as another model needs it; and all stay while a manifest cannot be
-    read, as Ollama itself does.
+    A content stays as long as a manifest that is still there names it; and all stay while one
+    cannot be read, as Ollama itself does.
     """
 
-    def __init__(self, name: Name) -> None:
-        self.name = name
+    def __init__(self) -> None:
         self._digests: dict[Path, set[str] | None] = {}
 
     def __call__(self, path: Path) -> bool:
@@ -187,20 +186,20 @@ class Needed:
         if path.parent.name != "blobs":
             return False
         models = path.parent.parent
-        if models not in self._digests:
-            self._digests[models] = self._named_in(models)
+        if models not in self._digests:  # not before: now the manifest is gone, if it was ours
+            self._digests[models] = _named_in(models)
         named = self._digests[models]
         return named is None or path.name.removeprefix("sha256-") in named
 
-    def _named_in(self, models: Path) -> set[str] | None:
-        named: set[str] = set()
-        try:
-            for manifest in ollama_models.manifests(models):
-                if manifest.name != self.name:
-                    named |= manifest.digests
-        except (InvalidFile, OSError):
-            return None
-        return named
+
+def _named_in(models: Path) -> set[str] | None:
+    named: set[str] = set()
+    try:
+        for manifest in ollama_models.manifests(models):
+            named |= manifest.digests
+    except (InvalidFile, OSError):
+        return None
+    return named
 
 
 def refuse_rivals(models: Path, spec: DeploymentSpec, sha256: str) -> None:

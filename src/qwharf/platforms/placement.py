@@ -86,6 +86,23 @@ def hashed(store: Store, spec: DeploymentSpec, tell: Callable[[str], None]) -> t
         return tuple(replace(s, sha256=disk.sha256_of(s.path)) for s in found)
 
 
+def existing(path: Path) -> Path:
+    """``path``, or the nearest folder above it that exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def may_write(folder: Path) -> bool:
+    """Whether this user may make files in ``folder``, which exists."""
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def share_or_copy(source: Path, target: Path) -> str:
+    """How ``source``'s bytes would come there: ``link`` on one file system, else ``copy``."""
+    return "link" if existing(source).stat().st_dev == existing(target).stat().st_dev else "copy"
+
+
 class Placement:
     """The files that one deployment has in the store of one other program.
 
@@ -140,7 +157,7 @@ class Placement:
                 else:
                     raise self._taken(target)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not os.access(target.parent, os.W_OK):
+            if not may_write(target.parent):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target.parent))
             how = self._bring(source, target)
             disk.fsync_folder(target.parent)
@@ -267,9 +284,10 @@ class Placement:
         Raises:
             StorageError: the disk refuses; the record stays.
         """
-        files = {**self._old, **{f.path: f for f in self.placed.files}}
+        new = {f.path for f in self.placed.files}
+        files = [*(f for f in self._old.values() if f.path not in new), *self.placed.files]
         with self._storage_errors(self.records.folder):
-            self._remove(list(files.values())[::-1], is_needed, tidy)  # what names others, first
+            self._remove(reversed(files), is_needed, tidy)  # what names others, first
             self.records.forget(self.placed)
 
     def _remove(
@@ -341,7 +359,7 @@ def _owner(path: Path) -> str | None:
             found = place.stat()
         except OSError:
             continue
-        if os.name == "nt" or found.st_uid == os.getuid():
+        if os.name == "nt" or found.st_uid == os.geteuid():
             return None
         try:
             return place.owner()

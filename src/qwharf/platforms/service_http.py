@@ -6,7 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -92,6 +92,8 @@ class Service:
         try:
             with self._opener.open(request, timeout=seconds) as response:
                 answer: bytes = response.read(MAX_BODY_BYTES)
+                if response.length:  # the line broke, or it never ends
+                    raise IncompleteRead(answer, response.length)
         except urllib.error.HTTPError as e:
             with e:
                 raise self._refusal(method, path, e.code, e.read(1 << 16)) from None

@@ -16,6 +16,7 @@ from qwharf.verify.pace import Pace
 from qwharf.verify.replies import Reply
 from qwharf.verify.target import Message, Reference, Target, Tool
 
+UNSUPPORTED = "unsupported_by_engine"
 SEEN_CHARACTERS = 8
 """Enough to tell a tag from text."""
 
@@ -180,7 +181,7 @@ class Probe:
             deadline = self.pace.deadline(_limit(body), prompt_tokens)
             answer = self.post("/chat/completions", body, seconds=deadline)
             if answer.status != 200:
-                raise Refused(answer)
+                raise _refused(answer)
             reply = replies.whole(answer.body)
         self.pace.answered(reply, time.monotonic() - start)
         return reply
@@ -236,7 +237,7 @@ class Probe:
         Raises:
             Unclear: the endpoint does not tell.
         """
-        if not self.target.probe_url:
+        if not self.target.probe_url or self.target.probe != "llama.cpp":
             raise Unclear("the endpoint does not show what sampling it applies")
         answer = self._ask("GET", "/slots")
         if answer.status in (404, 405, 501):
@@ -286,7 +287,10 @@ class Probe:
             raise
 
     def _stream(self, body: dict[str, Any], seconds: float) -> Iterator[str]:
-        return self._line.stream(f"{self._base}/chat/completions", as_json(body), seconds)
+        try:
+            yield from self._line.stream(f"{self._base}/chat/completions", as_json(body), seconds)
+        except Refused as e:
+            raise _refused(e.answer) from e
 
 
 def _opening(reply: Reply) -> Opening:
@@ -295,6 +299,19 @@ def _opening(reply: Reply) -> Opening:
     if reply.content.strip():
         return Opening("content", reply.content.strip())
     return Opening("tool call") if reply.tool_calls else Opening("nothing")
+
+
+def _refused(answer: Answer) -> Broken | Unclear:
+    """An error; but qwharf's gateway says no where an engine has no such thing, and that is a fact
+    about the engine, known and told, not a promise broken.
+    """
+    try:
+        error = answer.body["error"]
+        if error["code"] == UNSUPPORTED:
+            return Unclear(str(error["message"]))
+    except (Broken, KeyError, TypeError):
+        pass
+    return Refused(answer)
 
 
 def _limit(body: dict[str, Any]) -> int:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from qwharf.types import Mode, Sampling, Thinking
 
@@ -14,6 +14,11 @@ Message = dict[str, Any]
 """One chat message in OpenAI's shape."""
 Tool = dict[str, Any]
 """One tool in OpenAI's shape, ``{"type": "function", "function": {…}}``."""
+
+
+ProbeKind = Literal["llama.cpp", "tokenize"]
+"""llama.cpp: POST ``/apply-template`` and ``/tokenize``, GET ``/slots``, as its server has them;
+tokenize: POST ``/tokenize`` of a conversation, as vLLM and SGLang have it."""
 
 
 class Encoder(Protocol):
@@ -79,7 +84,8 @@ class Target:
     """The sampling promised for requests that do not say."""
     reference: Reference | None = None
     probe_url: str | None = None
-    """Base under which POST ``/apply-template`` and ``/tokenize`` answer as llama-server does."""
+    """Base under which the engine's own routes answer, as ``probe`` says; ``None``: none do."""
+    probe: ProbeKind = "llama.cpp"
     probe_headers: Mapping[str, str] = field(default_factory=dict)
     deadline_seconds: float = 120.0
     """Patience with one request; grows for endpoints that are seen to be slow, not stuck."""
