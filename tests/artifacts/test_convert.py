@@ -1,17 +1,14 @@
-"""Conversion of one file: what is made, what is refused, and what survives kills and full disks."""
+"""Conversion of one file: what is made, what is refused, and what survives full disks."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import random
 import shutil
-import signal
 import struct
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -338,50 +335,7 @@ def test_targets_that_are_no_place_to_write(source: Path, tmp_path: Path) -> Non
     assert names(tmp_path) == ["file", "folder"]
 
 
-# --------------------------------------------------------------------- kills, twins, full disks
-
-CHILD = """
-import sys
-from pathlib import Path
-from qwharf.artifacts import disk
-from qwharf.artifacts.convert import convert
-from qwharf.artifacts import streaming
-from qwharf.types import Format
-streaming.FLUSH_BYTES = 1 << 20
-print("go", flush=True)
-made = convert(Path(sys.argv[1]), Format("gguf", "q4_k_m"), Path(sys.argv[2]), threads=2)
-print(made.resumed_tensors, flush=True)
-"""
-
-
-def child(source: Path, out: Path) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-c", CHILD, str(source), str(out)]
-    started = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert started.stdout is not None and started.stdout.readline() == b"go\n"
-    return started
-
-
-def test_kill_at_any_moment(larger: Path, tmp_path: Path) -> None:
-    began = time.perf_counter()
-    convert(larger, Q4, tmp_path / "clean.gguf", threads=2)
-    whole = time.perf_counter() - began
-    expected = sha256(tmp_path / "clean.gguf")
-    out = tmp_path / "work" / "out.gguf"
-    random_fraction = random.Random(7).random
-    kills = 0
-    for _ in range(10):
-        running = child(larger, out)
-        time.sleep(random_fraction() * whole / 2)
-        running.send_signal(signal.SIGKILL)
-        running.communicate()
-        kills += running.returncode == -signal.SIGKILL
-        if out.exists():
-            assert sha256(out) == expected
-            out.unlink()
-    assert kills >= 3
-    made = convert(larger, Q4, out, threads=2)
-    assert sha256(out) == expected and names(out.parent) == ["out.gguf"]
-    assert made.resumed_tensors <= made.tensors
+# ------------------------------------------------------------- interruptions, twins, full disks
 
 
 def test_what_was_finished_is_not_done_again(larger: Path, tmp_path: Path) -> None:
