@@ -109,6 +109,16 @@ def test_the_store_knows_of_it(case: Case) -> None:
     assert uses.find(store) == {}
 
 
+def test_a_damaged_record_does_not_stop_it(case: Case) -> None:
+    case.platform.deploy(case.spec, quiet)
+    folder = case.home.store.root / "uses" / case.platform.name
+    (record,) = folder.iterdir()
+    record.write_text("{nonsense")
+    case.platform.release(case.spec)
+    assert not record.exists()
+    assert tree(case.models), "what it told of is not known for ours any more"
+
+
 def test_removing_from_our_store_leaves_it_running(case: Case) -> None:
     case.platform.deploy(case.spec, quiet)
     store = case.home.store
