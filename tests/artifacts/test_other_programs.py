@@ -18,7 +18,7 @@ from qwharf.artifacts import lm_studio_models, ollama_models, uses
 from qwharf.artifacts.convert import convert
 from qwharf.artifacts.store import Store
 from qwharf.cli.main import cli
-from qwharf.errors import InvalidFile, QwharfError, UnknownModel, UsageError
+from qwharf.errors import ChecksumMismatch, InvalidFile, QwharfError, UnknownModel, UsageError
 from qwharf.testing import TINY, write_synthetic_checkpoint
 from qwharf.types import Format
 
@@ -188,8 +188,9 @@ def test_what_we_remove_ollama_keeps(home: Path, tiny_gguf: Path) -> None:
 def test_tags_that_moved_are_noticed(home: Path, tiny_gguf: Path) -> None:
     in_ollama(home, tiny_gguf)
     result = run("store", "import", "ollama:qwen3:8b", "--as", "qwen3:8b")
-    assert result.exit_code == 4
-    assert "another shape" in result.output
+    assert isinstance(result.exception, InvalidFile)
+    assert "another shape" in result.exception.found
+    assert "qwen3:4b have moved" in result.exception.hint
     assert shelf(home).artifacts() == ()
 
 
@@ -199,7 +200,7 @@ def test_a_damaged_blob_is_refused(home: Path, tiny_gguf: Path) -> None:
     data[-1] ^= 0xFF
     blob.write_bytes(data)
     result = run("store", "import", "ollama:qwen3:8b")
-    assert result.exit_code == 4
+    assert isinstance(result.exception, ChecksumMismatch)
     assert shelf(home).artifacts() == ()
 
 
@@ -275,11 +276,9 @@ def test_a_model_that_lm_studio_does_not_have(home: Path, tiny_gguf: Path) -> No
     assert "acme/Tiny-GGUF" in e.value.expected
 
 
-def test_a_path_that_looks_like_a_program(
-    home: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_path_that_looks_like_a_program(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-    shutil.copy(tiny_gguf, home / "ollama:x.gguf")
-    result = run("store", "import", "ollama:x.gguf", "--json")
+    write_synthetic_checkpoint(TINY, home / "ollama:x", vocab="tiny")
+    result = run("store", "import", "ollama:x", "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.output)["model"] == "ollama:x"
+    assert json.loads(result.output)["provenance"]["source"] == str(home / "ollama:x")
