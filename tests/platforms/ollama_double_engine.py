@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ SAMPLING = {
 }
 
 
+SPAWNER = ThreadPoolExecutor(1)
+"""Starts the children: Linux ends them with the *thread* that did, and requests have brief ones."""
+
+
 class Overflow(Exception):
     """The prompt is longer than the context; the text is llama-server's JSON."""
 
@@ -50,9 +55,8 @@ class Brain:
         argv += ["--model", str(weights), "--alias", "model", "--host", "127.0.0.1"]
         argv += ["--port", str(port), "--ctx-size", str(context), "--parallel", "1"]
         argv += ["--threads", "1", "--load-mode", "none", "--die-with-parent"]
-        self.child = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.child = SPAWNER.submit(subprocess.Popen, argv, stdin=subprocess.PIPE, **quiet).result()
         self.http = httpx2.Client(base_url=self.url, timeout=120, trust_env=False)
         end = time.monotonic() + 60
         while time.monotonic() < end:
@@ -132,6 +136,8 @@ class Brain:
         elif wanted:
             schema = {"name": "answer", "schema": wanted}
             asked["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if body.get("logprobs"):
+            asked |= {"logprobs": True, "top_logprobs": body.get("top_logprobs", 0)}
         calls: dict[int, dict[str, Any]] = {}
         counts: dict[str, Any] = {}
         reason = "stop"
@@ -144,7 +150,8 @@ class Brain:
                 if thought or text:
                     message = {"role": "assistant", "content": text or ""}
                     message |= {"thinking": thought} if thought else {}
-                    yield {"message": message, "done": False}
+                    tokens = (choice.get("logprobs") or {}).get("content")
+                    yield {"message": message, "done": False, **_logprobs(tokens)}
                 for call in delta.get("tool_calls") or ():
                     kept = calls.setdefault(call["index"], {"name": "", "arguments": ""})
                     function = call.get("function") or {}
@@ -178,6 +185,8 @@ class Brain:
             "stream": True,
         }
         request.pop("max_tokens", None)
+        if body.get("logprobs"):
+            request["n_probs"] = max(1, body.get("top_logprobs", 0))
         if isinstance(body.get("format"), dict):
             request["json_schema"] = body["format"]
         try:
@@ -194,7 +203,8 @@ class Brain:
         last: dict[str, Any] = {}
         for last in self._sse("/completion", request):
             if last.get("content"):
-                yield {"response": last["content"], "done": False}
+                tokens = last.get("completion_probabilities")
+                yield {"response": last["content"], "done": False, **_logprobs(tokens)}
         usage = {
             "prompt_tokens": last.get("tokens_evaluated", 0),
             "completion_tokens": last.get("tokens_predicted", 0),
@@ -290,6 +300,22 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def _logprobs(tokens: Any) -> dict[str, Any]:
+    """Of each token: itself, its log probability and bytes, and the likeliest in its place."""
+    if not tokens:
+        return {}
+    keys = ("token", "logprob", "bytes")
+
+    def told(token: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: token[k] for k in keys}
+
+    return {
+        "logprobs": [
+            told(t) | {"top_logprobs": [told(x) for x in t.get("top_logprobs", ())]} for t in tokens
+        ]
+    }
+
+
 def _counts(usage: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "total_duration": 1,
@@ -304,6 +330,8 @@ def _counts(usage: Mapping[str, Any]) -> dict[str, Any]:
 def _whole(lines: list[dict[str, Any]]) -> dict[str, Any]:
     """A streamed answer in one piece."""
     last = dict(lines[-1])
+    tokens = [t for x in lines for t in x.get("logprobs", ())]
+    last |= {"logprobs": tokens} if tokens else {}
     if "message" not in last:
         return last | {"response": "".join(x["response"] for x in lines)}
     parts = [x["message"] for x in lines]

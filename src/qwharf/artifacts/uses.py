@@ -105,6 +105,17 @@ class Records:
         """
         return self._read(self._path(platform, deployment))
 
+    def read_or_drop(self, platform: str, deployment: str) -> Placed | None:
+        """The record, to be taken back; one that cannot be understood is dropped, since what it
+        told of can no longer be known for ours.
+        """
+        path = self._path(platform, deployment)
+        try:
+            return self._read(path)
+        except InvalidFile:
+            path.unlink(missing_ok=True)
+            return None
+
     def _read(self, path: Path) -> Placed | None:
         try:
             placed = decode(Placed, json.loads(path.read_bytes()))

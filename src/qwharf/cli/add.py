@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -17,7 +19,11 @@ from qwharf.platforms.endpoint import key_of
 from qwharf.platforms.endpoint_kind import Found, ServedModel
 from qwharf.types import DeploymentSpec, Endpoint, Format, Model
 
-CONTAINERS = {"llama.cpp": "gguf", "ollama": "gguf", "mlx": "mlx"}
+CONTAINERS: Mapping[str, Literal["gguf", "mlx"]] = {
+    "llama.cpp": "gguf",
+    "ollama": "gguf",
+    "mlx": "mlx",
+}
 """Of the weights behind each kind of server; safetensors behind the others."""
 MOVED = frozenset(
     {
@@ -171,13 +177,12 @@ def specified(
         )
     if context is not None and told is not None and context > told:
         raise UsageError("--context", found=str(context), expected=f"at most {told}, as it is")
-    container = CONTAINERS.get(found.kind, "safetensors")
     return DeploymentSpec(
         name=pipeline.checked_name(name or pipeline.default_name(model)),
         platform="endpoint",
         model=model.name,
         thinking=model.thinking,
-        format=model.path_format or Format(container, "unknown"),  # type: ignore[arg-type]
+        format=Format(CONTAINERS.get(found.kind, "safetensors"), "unknown"),
         artifact_id="",
         artifact_path=model.path or Path(),
         architecture=model.architecture,

@@ -214,7 +214,6 @@ def gc(dry_run: bool, out: Output) -> None:
 def rm(artifact_id: str, out: Output) -> None:
     """Remove the artifact ID (a prefix is enough); its space is freed by `store gc`."""
     from qwharf.artifacts import uses
-    from qwharf.artifacts.uses import Records
 
     config = settings.load()
     shelf = Store(config.store_dir)
@@ -224,12 +223,10 @@ def rm(artifact_id: str, out: Output) -> None:
     client = DaemonClient(config)
     running = client.list() if client.is_running() else []
     users = [d.spec.name for d in running if d.spec.artifact_id == artifact.id]
-    # What was placed in other programs is written down, whether or not the daemon runs.
-    users += [p.deployment for p in Records(shelf.root).all() if p.artifact_id == artifact.id]
     if users:
         raise Conflict(
             artifact_id,
-            found=f"in use by {', '.join(dict.fromkeys(users))}",
+            found=f"in use by {', '.join(users)}",
             hint=f"`qwharf down {users[0]}` first",
         )
     others = [shown(u) for u in programs(uses.find(shelf).get(artifact.id, ())) if u.shared]

@@ -87,6 +87,7 @@ class ChildEngine:
 
     async def start(self, tell: Tell, *, anew: bool) -> None:
         """Start a process and wait until it answers; with another port where one is taken."""
+        tell("starting the engine")
         taken = 0
         doing = ""
 

@@ -324,7 +324,6 @@ class Managed:
             NotReadyError: with the reason in words.
         """
         self._phases = []
-        self._tell("starting the engine")
         await engine.start(self._tell, anew=anew)
         if engine.title != self.row.engine:
             self._forget_old_verdict(engine.title)

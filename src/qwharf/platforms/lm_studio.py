@@ -159,7 +159,7 @@ class LmStudioPlatform:
     def release(self, spec: DeploymentSpec) -> None:
         """Unload it, and take back what was placed."""
         store = Store(settings.load().store_dir)
-        placed = Records(store.root).read(self.name, spec.name)
+        placed = Records(store.root).read_or_drop(self.name, spec.name)
         if placed is None:
             return
         with contextlib.suppress(EngineError):

@@ -164,7 +164,7 @@ class Shelf:
         Raises:
             StorageError: files of ours cannot be removed.
         """
-        placed = self.record(spec)
+        placed = self.records.read_or_drop(PLATFORM, spec.name)
         if placed is None:
             return
         if placed.url is not None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qwharf.gateway.engines.streams import AsItIs
-from qwharf.gateway.engines.wire import Wire
+from qwharf.gateway.engines.reply import Reply
+from qwharf.gateway.engines.streams import AsItIs, Changed
+from qwharf.gateway.engines.wire import Stream, Wire
 from qwharf.gateway.fields import JsonObject
 from qwharf.gateway.requests import ChatRequest, CompletionRequest, EmbeddingRequest, Generation
 from qwharf.types import DeploymentSpec
@@ -49,7 +50,7 @@ class LlamaCpp:
             body["logprobs"] = True
             # With 0 the engine gives no probabilities at all; OpenAI means: of the chosen token.
             body["top_logprobs"] = max(1, request.top_logprobs)
-        return _wire(CHAT_PATH, _choices(body, g), g)
+        return _wire(CHAT_PATH, _choices(body, g), g, spec)
 
     def completion(self, request: CompletionRequest, spec: DeploymentSpec) -> Wire:
         """Plain texts."""
@@ -58,7 +59,7 @@ class LlamaCpp:
         if request.top_logprobs is not None:
             body["n_probs"] = max(1, request.top_logprobs)
         bodies = [b for p in request.prompts for b in _choices(body | {"prompt": p}, g)]
-        return _wire(COMPLETION_PATH, bodies, g)
+        return _wire(COMPLETION_PATH, bodies, g, spec)
 
     def embedding(self, request: EmbeddingRequest, spec: DeploymentSpec) -> Wire:
         """Texts to embed, where it was started for that."""
@@ -69,11 +70,16 @@ class LlamaCpp:
         return Wire(path=EMBEDDING_PATH, bodies=[body])
 
 
-def _wire(path: str, bodies: Sequence[JsonObject], g: Generation) -> Wire:
+def _wire(path: str, bodies: Sequence[JsonObject], g: Generation, spec: DeploymentSpec) -> Wire:
+    def adopted() -> Stream:
+        """Somebody else's server calls its model by another name."""
+        return Changed(Reply(spec.name).change)
+
+    read = AsItIs if spec.endpoint is None else adopted
     return Wire(
         path=path,
         bodies=bodies,
-        read=AsItIs if "stream" in bodies[0] else None,
+        read=read if "stream" in bodies[0] else None,
         per_prompt=g.n,
         stream=g.stream,
         include_usage=g.include_usage,

@@ -7,8 +7,8 @@ told not to. So requests go to those, with every option said:
 - ``/api/generate`` with ``raw`` and the prompt rendered here, by the template in the GGUF: exact to
   the token, where ``/api/chat`` writes tools in another order and drops the thinking of tool loops.
   Thoughts and calls are then found in the text here.
-- ``/api/chat`` where there is no template to render: the model of an adopted Ollama; and for a
-  format after thinking, which a raw prompt would enforce from the first word.
+- ``/api/chat`` where there is no template to render: the model of an adopted Ollama; and for
+  formats, which it enforces after the thinking, and a raw prompt from the first word.
 
 Options that a model is loaded with must be the same in every request: others would reload it.
 """
@@ -42,7 +42,6 @@ CHAT, RAW = "/api/chat", "/api/generate"
 NDJSON = "application/x-ndjson"
 NO_THOUGHT = "<think>\n\n</think>\n\n"
 """As the template writes it where thinking is off."""
-MAX_TOP_LOGPROBS = 20
 
 
 class Ollama(OpenAiRoute):
@@ -60,14 +59,11 @@ class Ollama(OpenAiRoute):
         """A conversation."""
         self.refuse(asked_of_chat(request))
         template = None if spec.endpoint else _template(spec.artifact_path)
-        thinks = spec.thinking == "thinking" or request.thinking is True
-        if template is None or (request.json_schema is not None and thinks):
+        if template is None or request.json_schema is not None:
             return self._native(request, spec)
         prompt, begins = _prompt(template, request)
         body = self._body(request.generation, spec, request.top_logprobs)
         body |= {"raw": True, "prompt": prompt}
-        if request.json_schema is not None:
-            body["format"] = request.json_schema or "json"
         tags = {REASONING, CALL} if request.tools else {REASONING}
         one_call = not request.parallel_tool_calls
         reply = partial(Reply, spec.name, tags=tags, begins=begins, one_call=one_call)
