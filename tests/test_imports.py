@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "daemon": NOUNS | {"settings", "codec", "file_locks", "platforms", "gateway"},
     "pipeline": NOUNS
     | {"settings", "codec", "catalog", "hardware", "fit", "formats", "artifacts", "platforms"}
-    | {"daemon", "verify", "compatibility", "engines"},
+    | {"quantize", "daemon", "verify", "compatibility", "engines"},
 }
 """Beside itself. ``daemon`` from ``pipeline`` means its client. ``cli`` may import everything."""
 
