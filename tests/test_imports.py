@@ -32,9 +32,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verify": NOUNS | {"formats"},
     "gateway": NOUNS | {"settings", "codec", "formats", "platforms"},
     "daemon": NOUNS | {"settings", "codec", "file_locks", "platforms", "gateway"},
+    "survey": NOUNS | {"compatibility", "engines", "platforms", "fit"},
     "pipeline": NOUNS
     | {"settings", "codec", "catalog", "hardware", "fit", "formats", "artifacts", "platforms"}
-    | {"daemon", "verify", "compatibility", "engines"},
+    | {"daemon", "verify", "survey"},
 }
 """Beside itself. ``daemon`` from ``pipeline`` means its client. ``cli`` may import everything."""
 

@@ -26,7 +26,9 @@ class Means:
     platforms: tuple[str, ...] = field(default_factory=compatibility.names)
     """In the order of preference where all else is equal."""
     installed: Mapping[str, Engine] | None = None
-    """``None``: not known, as of another machine; then any of them may be."""
+    """``None``: not known, as of another machine; then any of them may be. Asked only for those
+    platforms that matter, so it may find out as it is asked.
+    """
 
     def has(self, platform: str) -> bool:
         """Whether the platform can be used at once, as far as is known."""
@@ -34,4 +36,5 @@ class Means:
 
     def engine(self, platform: str) -> Engine:
         """The installation; a usual one where there is none."""
-        return (self.installed or {}).get(platform, Engine())
+        found = None if self.installed is None else self.installed.get(platform)
+        return found or Engine()

@@ -39,6 +39,16 @@ class Search:
             and (context <= own or compatibility.facts(name).stretches)
         )
 
+    def preferred(self, model: Model) -> list[str]:
+        """The usable platforms in the order in which they are taken: GPUs first, and on one kind
+        of device as the platforms' own files say.
+        """
+        return sorted(self.usable(model), key=self._order)
+
+    def _order(self, platform: str) -> tuple[bool, int]:
+        kind = self.place(platform)[0].kind
+        return kind == "cpu", compatibility.facts(platform).preference.get(kind, 99)
+
     def kv_types(self, platform: str) -> tuple[str, ...]:
         """The types of KV cache that the platform has here."""
         device, _ = self.place(platform)
