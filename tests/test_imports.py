@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "artifacts": NOUNS | {"settings", "codec", "file_locks", "formats", "quantize"},
     "forward": NOUNS | {"formats", "artifacts", "quantize"},
     "inspection": NOUNS | {"formats", "catalog", "quantize", "memory"},
+    "fidelity": NOUNS | {"formats", "memory", "artifacts", "forward", "inspection"},
     "testing": NOUNS | {"formats", "catalog"},
     "engines": NOUNS | {"settings", "file_locks", "hardware"},
     "platforms": NOUNS | {"settings", "formats", "artifacts", "engines"},
