@@ -108,7 +108,7 @@ def compare(args: argparse.Namespace, home: Path) -> int:
     wishes = Wishes(format=parse_format(args.format), context_tokens=4096)
     machine = detect(config.data_dir)
     plan = pipeline.plan(
-        pipeline.Request(model=str(folder), wishes=wishes), machine, survey.means(here=True)
+        pipeline.Request(model=str(folder), wishes=wishes), machine, survey.means(machine)
     )
     artifact = pipeline.obtain(plan.model, plan.format, config, observer)
     client = DaemonClient(config)

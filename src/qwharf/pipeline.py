@@ -234,8 +234,21 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Names of deployments: they stand in URLs, file names and clients' configurations."""
 
 
-def specify(plan: Plan, artifact_id: str, artifact_path: Path, name: str | None) -> DeploymentSpec:
+def specify(
+    plan: Plan,
+    artifact_id: str,
+    artifact_path: Path,
+    name: str | None,
+    engine_version: str | None = None,
+) -> DeploymentSpec:
     """What the daemon is asked to run for ``plan``.
+
+    Args:
+        plan: how it is to be run.
+        artifact_id: the weights in the store.
+        artifact_path: and where they lie.
+        name: of the deployment; default: made from the model's.
+        engine_version: of several installations of the platform; default: its own choice.
 
     Raises:
         UsageError: ``name`` cannot be one.
@@ -256,6 +269,7 @@ def specify(plan: Plan, artifact_id: str, artifact_path: Path, name: str | None)
         gpu_layers=plan.gpu_layers,
         cpu_moe_layers=plan.cpu_moe_layers,
         gpus=plan.gpus,
+        engine_version=engine_version,
         native_context_tokens=plan.model.native_context_tokens,
         sampling=plan.model.sampling,
         expected_memory_bytes=plan.memory_bytes(),
@@ -322,14 +336,15 @@ def rehearse(request: Request, settings: Settings, machine: Path | None = None) 
     from qwharf import hardware, survey
 
     there = hardware.load_spec(machine) if machine else hardware.detect(settings.data_dir)
-    chosen = plan(request, there, survey.means(here=machine is None))
+    means = survey.means(None if machine else there)
+    chosen = plan(request, there, means)
     origin = source(chosen.model, chosen.format, settings, request.hub)
     at = settings.store_dir / "artifacts" / "ID"
     if origin.artifact is not None and not origin.converts_to(chosen.format):
         at = origin.artifact.path
     elif chosen.format.container == "gguf":
         at /= "model.gguf"
-    spec = specify(chosen, "", at, request.name)
+    spec = specify(chosen, "", at, request.name, means.engine(chosen.platform).build)
     return Rehearsal(plan=chosen, source=origin, spec=spec, actions=actions(spec))
 
 
@@ -450,14 +465,17 @@ def up(request: Request, settings: Settings, observer: Observer) -> Outcome:
     from qwharf import hardware, survey
     from qwharf.daemon.client import DaemonClient
 
-    chosen = plan(request, hardware.detect(settings.data_dir), survey.means(here=True))
+    here = hardware.detect(settings.data_dir)
+    means = survey.means(here)
+    chosen = plan(request, here, means)
     require(chosen.platform)
     checked_name(request.name or default_name(chosen.model))
     observer.step("plan", describe(chosen))
     client = DaemonClient(settings)
     client.ensure_running()  # first: a taken port should be known before gigabytes are fetched
     artifact = obtain(chosen.model, chosen.format, settings, observer, request.hub)
-    spec = specify(chosen, artifact.id, artifact.path, request.name)
+    build = means.engine(chosen.platform).build
+    spec = specify(chosen, artifact.id, artifact.path, request.name, build)
     spec = replace(spec, may_copy=request.may_copy)
     refuse_copies(spec)
     observer.step("deploy", f"`{spec.name}` on {spec.platform}")

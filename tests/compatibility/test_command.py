@@ -1,6 +1,7 @@
 """`qwharf platforms`, and what `up` says of a platform that is not here."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from qwharf.cli.main import main
 from qwharf.errors import UsageError
 from qwharf.fit import Engine
 from qwharf.platforms import Availability
+from qwharf.types import Cpu, Gpu, Hardware
 
 TWO_H100 = Path(__file__).parents[2] / "docs" / "hardware" / "two-h100.toml"
 
@@ -98,6 +100,27 @@ def test_a_rehearsal_in_json(run) -> None:  # type: ignore[no-untyped-def]
 # ------------------------------------------------------------------------------------ surveying
 
 
+NO_CARD = Hardware(
+    system="Linux",
+    cpu=Cpu(name=None, machine="x86_64", physical_cores=4, logical_cores=8, usable_cores=8.0),
+    memory_total_bytes=32 * 2**30,
+    memory_available_bytes=32 * 2**30,
+)
+CARD = replace(
+    NO_CARD,
+    gpus=(
+        Gpu(
+            index=0,
+            vendor="nvidia",
+            name="a card",
+            memory_total_bytes=24 * 2**30,
+            memory_free_bytes=24 * 2**30,
+            compute_capability=(8, 9),
+        ),
+    ),
+)
+
+
 class Stub:
     """A platform that is found, or not, or cannot be asked."""
 
@@ -121,7 +144,7 @@ def test_each_platform_is_asked_once_and_only_when_it_matters(
 ) -> None:
     stubs = {"llama.cpp": Stub(found("1")), "ollama": Stub(found("2")), "lmstudio": Stub(None)}
     monkeypatch.setattr(platforms, "get", stubs.__getitem__)
-    installed = survey.Installed(tuple(stubs))
+    installed = survey.Installed(tuple(stubs), NO_CARD)
     assert stubs["ollama"].asked == 0
     assert installed["ollama"] == Engine(version="2", gpu=True)
     assert "lmstudio" not in installed, "which cannot be asked"
@@ -129,3 +152,38 @@ def test_each_platform_is_asked_once_and_only_when_it_matters(
     assert list(installed) == ["llama.cpp", "ollama"]
     assert len(installed) == 2
     assert [s.asked for s in stubs.values()] == [1, 1, 1]
+
+
+def install_build(home: Path, variant: str) -> None:
+    """An installation as `qwharf engine install llama.cpp` leaves it, without the engine."""
+    folder = home / "data" / "engines" / "llama.cpp" / variant
+    folder.mkdir(parents=True)
+    manifest = {"schema": 1, "variant": variant, "compiled": True, "detail": "a build"}
+    (folder / "engine.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("installed", "machine", "build", "gpu"),
+    [
+        ((), NO_CARD, None, False),
+        (("native",), NO_CARD, "native", False),
+        (("cuda",), NO_CARD, None, False),
+        (("native", "vulkan"), CARD, "vulkan", True),
+        (("cuda", "vulkan"), CARD, "cuda", True),
+        (("native",), CARD, "native", False),
+        (("rocm",), CARD, None, False),
+    ],
+)
+def test_the_build_of_llama_cpp_for_this_hardware(
+    installed: tuple[str, ...],
+    machine: Hardware,
+    build: str | None,
+    gpu: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("QWHARF_HOME", str(tmp_path))
+    for variant in installed:
+        install_build(tmp_path, variant)
+    found = survey.means(machine).engine("llama.cpp")
+    assert (found.build, found.gpu) == (build, gpu)

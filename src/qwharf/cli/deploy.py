@@ -227,9 +227,9 @@ def _step(step: Step) -> str:
     text = f"{step.what:<9} {step.where}"
     if step.content is None:
         return text
-    if isinstance(step.content, str):
-        return f"{text}\n          {step.content}"
-    body = json.dumps(step.content, indent=2, ensure_ascii=False, default=str)
+    body = step.content
+    if not isinstance(body, str):
+        body = json.dumps(body, indent=2, ensure_ascii=False, default=str)
     return text + "".join(f"\n          {line}" for line in body.splitlines())
 
 

@@ -60,7 +60,7 @@ def fit(
     from qwharf import survey
 
     machine = hardware.load_spec(spec) if spec else hardware.detect(settings.load().data_dir)
-    means = survey.means(here=spec is None)
+    means = survey.means(None if spec else machine)
     wishes = Wishes(
         platform=platform,
         format=parse_format(format_text) if format_text else None,

@@ -17,6 +17,9 @@ class Engine:
     version: str | None = None
     gpu: bool = True
     """Whether this installation computes on the machine's GPU, if there is one."""
+    build: str | None = None
+    """Which of several installations this is, as a deployment must name it; ``None``: the
+    platform's own choice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
