@@ -92,7 +92,7 @@ def main() -> int:
 
 def compare(args: argparse.Namespace, home: Path) -> int:
     """Deploy, ask in turns, print."""
-    from qwharf import catalog, pipeline, settings, testing
+    from qwharf import catalog, pipeline, settings, survey, testing
     from qwharf.cli.observer import TerminalObserver
     from qwharf.cli.output import Output
     from qwharf.daemon.client import DaemonClient
@@ -108,7 +108,7 @@ def compare(args: argparse.Namespace, home: Path) -> int:
     wishes = Wishes(format=parse_format(args.format), context_tokens=4096)
     machine = detect(config.data_dir)
     plan = pipeline.plan(
-        pipeline.Request(model=str(folder), wishes=wishes), machine, pipeline.survey(here=True)
+        pipeline.Request(model=str(folder), wishes=wishes), machine, survey.means(machine)
     )
     artifact = pipeline.obtain(plan.model, plan.format, config, observer)
     client = DaemonClient(config)

@@ -26,15 +26,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "artifacts": NOUNS | {"settings", "codec", "file_locks", "formats", "quantize"},
     "forward": NOUNS | {"formats", "artifacts", "quantize"},
     "inspection": NOUNS | {"formats", "catalog", "quantize", "memory"},
+    "fidelity": NOUNS | {"formats", "memory", "artifacts", "forward", "inspection"},
     "testing": NOUNS | {"formats", "catalog"},
     "engines": NOUNS | {"settings", "file_locks", "hardware"},
     "platforms": NOUNS | {"settings", "formats", "artifacts", "engines"},
     "verify": NOUNS | {"formats"},
     "gateway": NOUNS | {"settings", "codec", "formats", "platforms"},
     "daemon": NOUNS | {"settings", "codec", "file_locks", "platforms", "gateway"},
+    "survey": NOUNS | {"compatibility", "engines", "platforms", "fit"},
     "pipeline": NOUNS
     | {"settings", "codec", "catalog", "hardware", "fit", "formats", "artifacts", "platforms"}
-    | {"quantize", "daemon", "verify", "compatibility", "engines"},
+    | {"quantize", "daemon", "verify", "survey"},
 }
 """Beside itself. ``daemon`` from ``pipeline`` means its client. ``cli`` may import everything."""
 

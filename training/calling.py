@@ -59,9 +59,9 @@ def tool_calls(draw: Draw, count: int = 7) -> list[Dialogue]:
     made = []
     for _ in range(count):
         x = draw.rng.random()
-        if x < 0.58:
+        if x < 0.6:
             one = _one_call(draw, system, tools)
-        elif x < 0.76:
+        elif x < 0.82:
             one = _two_calls(draw, system, tools)
         else:
             one = _no_call(draw, system, tools)
@@ -90,7 +90,10 @@ def _two_calls(draw: Draw, system: tuple[Message, ...], tools: list[Made]) -> Di
         while values[1] == values[0]:
             values[1] = arguments_for(draw, second)
         both = [v[0][1] for v in values]
-        joint = draw.phrase(["{} and {}", "{} and in {}", "{}, and {}", "{} and also {}"])
+        joint = draw.phrase(
+            ["{} and {}", "{} and in {}", "{}, and {}", "{} and then {}", "{}, also {}",
+             "{} as well as {}", "{}, then also {}", "{} and also {}"]
+        )  # fmt: skip
         if "in {0}" not in " ".join(first.known.phrases if first.known else ()):
             joint = "{} and {}"
         shown = joint.format(*both)

@@ -15,12 +15,12 @@ from training.small import echo, fact_questions, json_reply, small_talk, sums
 
 Maker = Callable[..., list[Dialogue]]
 MIX: dict[str, tuple[Maker, float]] = {
-    "calls": (tool_calls, 0.42),
-    "results": (tool_results, 0.16),
-    "memory": (memory, 0.38),
+    "calls": (tool_calls, 0.44),
+    "results": (tool_results, 0.20),
+    "memory": (memory, 0.46),
     "echo": (echo, 0.14),
     "json": (json_reply, 0.12),
-    "sums": (sums, 0.24),
+    "sums": (sums, 0.18),
     "facts": (fact_questions, 0.12),
     "talk": (small_talk, 0.07),
     "no tools": (tool_questions_without_tools, 0.04),

@@ -7,14 +7,19 @@ and tells an :class:`Observer` what happens; the command line decides how that l
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
-from qwharf.errors import EngineError, FormatUnavailable, UsageError, VerificationFailed
-from qwharf.fit import Engine, Means, Wishes
+from qwharf.errors import (
+    CopyNeeded,
+    EngineError,
+    FormatUnavailable,
+    UsageError,
+    VerificationFailed,
+)
+from qwharf.fit import Means, Wishes
 from qwharf.settings import Settings
 from qwharf.types import (
     Artifact,
@@ -64,6 +69,8 @@ class Request:
     name: str | None = None
     hub: Hub = "hf"
     only_checks: Collection[str] | None = None
+    may_copy: bool = False
+    """Whether a service may get a second copy of the weights where no link leads to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,29 +92,6 @@ class Source:
 
 
 # ---------------------------------------------------------------------------------------- plan
-
-
-def survey(*, here: bool) -> Means:
-    """The platforms that are driven and, for this machine, those of them that are installed.
-
-    Args:
-        here: whether the plan is for this machine; of another one it is not known.
-    """
-    from qwharf import compatibility, engines, platforms
-
-    driven = tuple(name for name in platforms.names() if name in compatibility.names())
-    if not here:
-        return Means(platforms=driven)
-    found: dict[str, Engine] = {}
-    for name in driven:
-        available = platforms.get(name).availability()
-        if available.installed:
-            own = engines.find(name) if name in engines.ENGINES else None
-            # PyPI's wheel of the embedded engine computes on the processor, but for macOS.
-            variant = own.variant if own else "cpu" if name == "llama.cpp" else "unknown"
-            gpu = sys.platform == "darwin" or variant not in ("cpu", "parser")
-            found[name] = Engine(version=available.version, gpu=gpu)
-    return Means(platforms=driven, installed=found)
 
 
 def plan(request: Request, hardware: Hardware, means: Means) -> Plan:
@@ -271,8 +255,21 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Names of deployments: they stand in URLs, file names and clients' configurations."""
 
 
-def specify(plan: Plan, artifact_id: str, artifact_path: Path, name: str | None) -> DeploymentSpec:
+def specify(
+    plan: Plan,
+    artifact_id: str,
+    artifact_path: Path,
+    name: str | None,
+    engine_version: str | None = None,
+) -> DeploymentSpec:
     """What the daemon is asked to run for ``plan``.
+
+    Args:
+        plan: how it is to be run.
+        artifact_id: the weights in the store.
+        artifact_path: and where they lie.
+        name: of the deployment; default: made from the model's.
+        engine_version: of several installations of the platform; default: its own choice.
 
     Raises:
         UsageError: ``name`` cannot be one.
@@ -293,6 +290,7 @@ def specify(plan: Plan, artifact_id: str, artifact_path: Path, name: str | None)
         gpu_layers=plan.gpu_layers,
         cpu_moe_layers=plan.cpu_moe_layers,
         gpus=plan.gpus,
+        engine_version=engine_version,
         native_context_tokens=plan.model.native_context_tokens,
         sampling=plan.model.sampling,
         expected_memory_bytes=plan.memory_bytes(),
@@ -356,17 +354,18 @@ def rehearse(request: Request, settings: Settings, machine: Path | None = None) 
     Raises:
         QwharfError: as :func:`up` before it fetches anything, but that the platform may be missing.
     """
-    from qwharf import hardware
+    from qwharf import hardware, survey
 
     there = hardware.load_spec(machine) if machine else hardware.detect(settings.data_dir)
-    chosen = plan(request, there, survey(here=machine is None))
+    means = survey.means(None if machine else there)
+    chosen = plan(request, there, means)
     origin = source(chosen.model, chosen.format, settings, request.hub)
     at = settings.store_dir / "artifacts" / "ID"
     if origin.artifact is not None and not origin.converts_to(chosen.format):
         at = origin.artifact.path
     elif chosen.format.container == "gguf":
         at /= "model.gguf"
-    spec = specify(chosen, "", at, request.name)
+    spec = specify(chosen, "", at, request.name, means.engine(chosen.platform).build)
     return Rehearsal(plan=chosen, source=origin, spec=spec, actions=actions(spec))
 
 
@@ -484,17 +483,22 @@ def up(request: Request, settings: Settings, observer: Observer) -> Outcome:
             :class:`VerificationFailed` (facts: the report) and leaves the deployment running, so
             that it can be looked at.
     """
-    from qwharf import hardware
+    from qwharf import hardware, survey
     from qwharf.daemon.client import DaemonClient
 
-    chosen = plan(request, hardware.detect(settings.data_dir), survey(here=True))
+    here = hardware.detect(settings.data_dir)
+    means = survey.means(here)
+    chosen = plan(request, here, means)
     require(chosen.platform)
     checked_name(request.name or default_name(chosen.model))
     observer.step("plan", describe(chosen))
     client = DaemonClient(settings)
     client.ensure_running()  # first: a taken port should be known before gigabytes are fetched
     artifact = obtain(chosen.model, chosen.format, settings, observer, request.hub)
-    spec = specify(chosen, artifact.id, artifact.path, request.name)
+    build = means.engine(chosen.platform).build
+    spec = specify(chosen, artifact.id, artifact.path, request.name, build)
+    spec = replace(spec, may_copy=request.may_copy)
+    refuse_copies(spec)
     observer.step("deploy", f"`{spec.name}` on {spec.platform}")
     deployment = client.deploy(spec, on_progress=lambda text: observer.step("deploy", text))
     observer.step("verify", "the Qwen3 contract")
@@ -510,6 +514,32 @@ def up(request: Request, settings: Settings, observer: Observer) -> Outcome:
             report=report,
         )
     return Outcome(plan=chosen, artifact=artifact, deployment=client.get(spec.name), report=report)
+
+
+def refuse_copies(spec: DeploymentSpec) -> None:
+    """Find out, before anything is started, whether the weights would lie on the disk twice.
+
+    Raises:
+        CopyNeeded: they would, and ``spec`` does not allow it.
+    """
+    from qwharf import platforms
+
+    platform = platforms.get(spec.platform)
+    if spec.may_copy or platforms.is_child(platform):
+        return
+    steps = cast("ServicePlatform", platform).steps(spec)
+    copied = [(step.where, Path(step.content)) for step in steps if step.what == "copy"]
+    if not copied:
+        return
+    size = sum(path.stat().st_size for _, path in copied if path.is_file())
+    raise CopyNeeded(
+        spec.name,
+        found=f"no link leads from the store to {copied[0][0]}",
+        expected=f"leave to copy {size / 1e9:.2f} GB",
+        hint=f"allow it with `--copy`, or keep {platform.name}'s models and QWHARF_HOME on one "
+        "file system",
+        copy_bytes=size,
+    )
 
 
 def describe(plan: Plan) -> str:

@@ -1,11 +1,14 @@
 """The shipped files: complete, sourced, and in step with what they speak of elsewhere."""
 
+from collections.abc import Iterable
+
 import pytest
 
 from qwharf import compatibility, platforms
 from qwharf.compatibility import Cell, Device, lookup
+from qwharf.compatibility.cells import version_key
 from qwharf.formats.names import FORMATS
-from qwharf.platforms import mlx, sglang_flags, vllm_flags
+from qwharf.platforms import checkpoints, llama_check, mlx, ollama_check, sglang_flags, vllm_flags
 from qwharf.types import Format
 
 ALL = compatibility.names()
@@ -61,6 +64,33 @@ def test_what_runs_is_what_the_driver_takes(name: str) -> None:
 )
 def test_the_oldest_version_is_the_drivers(name: str, least: str) -> None:
     assert compatibility.facts(name).least_version == least
+
+
+def test_ollama_is_as_old_as_the_driver_takes_it() -> None:
+    least = compatibility.facts("ollama").least_version
+    assert version_key(least or "") == ollama_check.OLDEST
+
+
+@pytest.mark.parametrize(
+    ("name", "types"),
+    [
+        ("llama.cpp", llama_check.KV_CACHE_TYPES),
+        ("vllm", vllm_flags.KV_CACHE_TYPES),
+        ("sglang", sglang_flags.KV_CACHE_TYPES),
+        ("mlx", mlx.KV_BITS),
+        ("ollama", ollama_check.KV_CACHE_TYPES),
+    ],
+)
+def test_types_of_the_kv_cache_are_the_drivers(name: str, types: Iterable[str]) -> None:
+    facts = compatibility.facts(name)
+    assert {t for kind in facts.preference for t in facts.kv_types(kind)} == set(types)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_slices_are_whole_groups_as_the_driver_has_them(name: str) -> None:
+    for cell in compatibility.facts(name).cells:
+        for pattern in cell.formats if cell.runs and "nvidia" in cell.on else ():
+            assert cell.slice % checkpoints.GROUPS.get(form(pattern).quantization, 1) == 0
 
 
 # ------------------------------------------------------------------------- facts, one by one

@@ -241,6 +241,17 @@ def test_a_format_that_the_platform_cannot_run() -> None:
     assert error.value.facts["platforms_instead"] == ["vllm"]
 
 
+def test_weights_in_parts_are_not_for_a_platform_that_takes_one_file() -> None:
+    large = host(512)
+    with pytest.raises(FormatUnavailable) as error:
+        chosen("qwen3:235b-a22b", large, platform="ollama", format=Q4)
+    assert "in one file" in error.value.found
+    assert "`--platform llama.cpp`" in error.value.hint
+    made = chosen("qwen3:235b-a22b", large, platform="ollama")
+    assert made.format == Format("gguf", "q3_k_m"), "which is made here, in one file"
+    assert chosen("qwen3:235b-a22b", large, platform="llama.cpp").format == Q4
+
+
 def test_a_format_that_nothing_runs_here() -> None:
     machine = host(64)
     machine = replace(machine, cpu=replace(machine.cpu, instruction_sets=frozenset({"avx2"})))

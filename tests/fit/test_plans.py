@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from qwharf import catalog, compatibility, fit, memory
 from qwharf.artifacts.convert import can_convert
 from qwharf.errors import DoesNotFit, FormatUnavailable, UsageError
-from qwharf.fit import Means, Wishes
+from qwharf.fit import Engine, Means, Wishes
 from qwharf.fit.budget import GPU_HEADROOM_BYTES
 from qwharf.fit.placing import Site, largest, most
 from qwharf.fit.ranking import QUALITY, quality
@@ -85,6 +85,38 @@ def test_the_first_plan_of_each_model_is_what_up_would_take() -> None:
         choice = fit.choose(plan.model, machine, Wishes())
         assert (plan.format, plan.platform) == (choice.format, choice.platform)
         assert plan.context_tokens >= choice.context_tokens
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [host(24), mac(32), host(64, gpus=nvidia(2, 24, (8, 6)))],
+    ids=["no card", "mac", "two cards"],
+)
+def test_the_short_list_is_the_head_of_the_long_one(machine: Hardware) -> None:
+    short = fit.plans(catalog.models(), machine, Wishes(), every=False)
+    first: dict[str, Plan] = {}
+    for plan in everything(machine):
+        first.setdefault(plan.model.name, plan)
+    assert {p.model.name: p for p in short} == first
+
+
+class Asked(dict[str, Engine]):
+    """Remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__({"llama.cpp": Engine()})
+        self.names: set[str] = set()
+
+    def __contains__(self, name: object) -> bool:
+        self.names.add(str(name))
+        return super().__contains__(name)
+
+
+def test_on_a_processor_nobody_else_is_asked_for() -> None:
+    """Looking whether services are there takes time, and would not change the plan."""
+    installed = Asked()
+    fit.plans(catalog.models(), host(24), Wishes(), Means(installed=installed), every=False)
+    assert installed.names == {"llama.cpp"}
 
 
 def test_newer_ones_come_first_among_equals() -> None:

@@ -8,9 +8,14 @@ import pytest
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "platforms")]
 
-from models_at_hand import mixture  # noqa: E402
+from models_at_hand import DENSE, MOE, random_model  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def moe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mixture(tmp_path_factory.mktemp("forward") / "moe")
+    return random_model(MOE, tmp_path_factory.mktemp("forward") / "moe")
+
+
+@pytest.fixture(scope="session")
+def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_model(DENSE, tmp_path_factory.mktemp("forward") / "dense")

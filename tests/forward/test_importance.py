@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from models_at_hand import MOE, POCKET
+from models_at_hand import CHUNK, MOE, POCKET, TEXT
 
 from qwharf import forward
 from qwharf.errors import UsageError
 from qwharf.formats.tensors import gguf_tensors
+from qwharf.formats.tokenizer import load_tokenizer
 from qwharf.forward.importance import chunked, importance_of
+from qwharf.quantize.imatrix import Importance, read, write
 
 CHUNKS = [[5, 6, 7, 8, 9] * 4, [30, 2, 11, 4] * 5]
 
@@ -71,3 +73,42 @@ def test_groups_of_chunks_add_up(moe: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name, entry in whole.entries.items():
         assert np.allclose(entry.sums, parts.entries[name].sums, rtol=1e-5)
         assert np.array_equal(entry.counts, parts.entries[name].counts)
+
+
+# -------------------------------------------------------------------------- against llama-imatrix
+
+GOLDEN = Path(__file__).parents[1] / "quantize/golden/imatrix"
+
+
+def ours(model: Path) -> Importance:
+    tokens = load_tokenizer(model).encode(TEXT.removesuffix("\n"))
+    return importance_of(model, chunked(tokens, CHUNK), dataset="text.txt")
+
+
+@pytest.mark.parametrize("name", ["dense", "moe"])
+def test_as_llama_imatrix_collects_it(name: str, request: pytest.FixtureRequest) -> None:
+    """Sums differ by rounding: llama.cpp adds up float32, and multiplies in another order."""
+    made = ours(request.getfixturevalue(name))
+    recorded = read(GOLDEN / f"{name}.gguf")
+    assert (made.chunks, made.chunk_tokens) == (recorded.chunks, recorded.chunk_tokens)
+    assert made.datasets == recorded.datasets
+    assert made.entries.keys() == recorded.entries.keys()
+    for tensor, entry in recorded.entries.items():
+        assert np.array_equal(made.entries[tensor].counts, entry.counts), tensor
+        assert np.allclose(made.entries[tensor].sums, entry.sums, rtol=2e-4), tensor
+
+
+@pytest.mark.parametrize("name", ["dense", "moe"])
+def test_files_are_written_as_llama_imatrix_does(name: str, tmp_path: Path) -> None:
+    for form in ("gguf", "dat"):
+        write(read(GOLDEN / f"{name}.gguf"), tmp_path / "made", form)  # type: ignore[arg-type]
+        assert (tmp_path / "made").read_bytes() == (GOLDEN / f"{name}.{form}").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["dense", "moe"])
+def test_the_older_form_means_the_same(name: str) -> None:
+    newer, older = read(GOLDEN / f"{name}.gguf"), read(GOLDEN / f"{name}.dat")
+    for tensor, entry in newer.entries.items():
+        weights = older.weights(tensor, *entry.sums.shape)
+        assert weights is not None
+        assert np.allclose(weights, entry.means(), rtol=3e-7), tensor

@@ -23,18 +23,21 @@ def text_tokens(count: int) -> list[int]:
 
 def test_the_pocket_model_knows_its_capital() -> None:
     tokenizer = load_tokenizer(POCKET)
-    prompt = (
+    ids = tokenizer.encode(
         "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n"
-        "<|im_start|>assistant\n<think>\n\n</think>\n\nThe capital of France is"
+        "<|im_start|>assistant\n<think>\n\n</think>\n\n"
     )
-    (made,) = forward.logits(POCKET, [tokenizer.encode(prompt)])
-    assert tokenizer.decode([int(made[-1].argmax())]) == " Paris"
+    start = len(ids)
+    for _ in range(12):
+        (made,) = forward.logits(POCKET, [ids])
+        ids.append(int(made[-1].argmax()))
+    assert "Paris" in tokenizer.decode(ids[start:])
 
 
 def test_no_token_sees_what_follows() -> None:
     tokens = text_tokens(40)
     whole, part = forward.logits(POCKET, [tokens, tokens[:25]])
-    assert whole.shape == (40, 1797)
+    assert whole.shape == (40, forward.architecture_of(POCKET).vocab_size)
     assert np.allclose(whole[:25], part, atol=1e-3)
 
 
@@ -74,7 +77,7 @@ def test_progress_ends_at_its_total() -> None:
     assert seen[-1][1] == seen[-1][2] > 0
 
 
-@pytest.mark.parametrize("chunks", [[[]], [[1], [1797]], [[-1]]])
+@pytest.mark.parametrize("chunks", [[[]], [[1], [1 << 20]], [[-1]]])
 def test_tokens_that_cannot_be(chunks: list[list[int]]) -> None:
     with pytest.raises(UsageError, match="chunk"):
         next(forward.logits(POCKET, chunks))

@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 
 from qwharf.catalog import pocket
 from qwharf.gateway import engines
+from qwharf.gateway.engine_client import key_headers
 from qwharf.gateway.engines.text import CALL, CONTENT, REASONING, Tags
 from qwharf.gateway.errors import ApiError
 from qwharf.gateway.requests import ChatRequest, Generation
@@ -421,6 +422,14 @@ async def test_the_key_of_somebody_elses_server(
     assert reply.status == 503
     assert "THEIR_KEY" in reply.message
     assert gateway.engine.heard == []
+
+
+def test_lm_studio_is_given_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LM_API_TOKEN", raising=False)
+    assert key_headers(spec("lmstudio")) == {}
+    monkeypatch.setenv("LM_API_TOKEN", "sk-lm-1")
+    assert key_headers(spec("lmstudio")) == {"Authorization": "Bearer sk-lm-1"}
+    assert key_headers(spec("vllm")) == {}
 
 
 # --------------------------------------------------------------------------------------- streams

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,8 @@ from qwharf.formats.names import FORMATS, parse_format
 from qwharf.memory.engines import sglang_reserved_bytes, vllm_batched_tokens
 from qwharf.memory.kv_cache import padded_context
 from qwharf.memory.llama_cpp import compute_buffer
+from qwharf.memory.weights import weights
+from qwharf.quantize.mixing import tensor_types
 from qwharf.testing import TINY, TINY_MOE, write_synthetic_checkpoint
 from qwharf.types import Architecture, Format
 
@@ -53,6 +56,38 @@ def test_gptq_is_awq_and_the_index() -> None:
     awq, gptq = (memory.weight_bytes(a, Format("safetensors", q)) for q in ("awq", "gptq-int4"))
     inputs = 4 * a.hidden_size + a.num_attention_heads * a.head_dim + a.hidden_size
     assert gptq - awq == a.num_hidden_layers * (inputs + a.intermediate_size) * 4
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("quantization", ["q4_k_m", "q2_k", "iq4_xs", "q8_0", "iq1_m", "mxfp4_moe"])
+def test_a_mix_is_the_sum_of_its_tensors(size: str, quantization: str) -> None:
+    a = arch(size)
+    found = weights(a, Format("gguf", quantization))
+    layers, experts = [0] * a.num_hidden_layers, [0] * a.num_hidden_layers
+    rest = 0
+    for spec, type_ in tensor_types(a, quantization):
+        if spec.name.startswith("blk."):
+            sums = experts if spec.role == "expert" else layers
+            sums[int(spec.name.split(".")[1])] += type_.size_bytes(spec.elements)
+        else:
+            rest += type_.size_bytes(spec.elements)
+    assert found.layers == tuple(layers)
+    assert found.experts == tuple(experts)
+    assert found.embedding + found.top == rest
+
+
+def test_formats_of_eight_and_four_bits_without_zero_points() -> None:
+    a = arch("8b")
+    bf16, w8, w4, awq = (
+        memory.weight_bytes(a, Format("safetensors", q)) for q in ("bf16", "w8a8", "w4a16", "awq")
+    )
+    assert memory.weight_bytes(a, Format("safetensors", "fp8-channel")) == w8
+    linear = 6_945_767_424
+    assert bf16 - w8 == pytest.approx(linear, rel=0.001)
+    assert awq - w4 == linear // 128 // 2, "which is a zero point of four bits for each group"
+    four = memory.weight_bytes(a, Format("mlx", "4bit"))
+    assert memory.weight_bytes(a, Format("mlx", "4bit-g128")) < four
+    assert memory.weight_bytes(a, Format("mlx", "4bit-g32")) > four
 
 
 def test_layers_and_the_rest_are_the_whole() -> None:
@@ -259,6 +294,27 @@ def test_gpu_engines_count_weights_and_kv_exactly(lines: object) -> None:
     assert by_label["weights"].size_bytes == memory.weight_bytes(a, bf16)
     assert by_label["KV cache"].size_bytes == 147_456 * 40_000
     assert {x.where for x in found} == {"gpu"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "rest_gb"),
+    [
+        (memory.vllm_cpu_lines, 2.04),
+        (memory.sglang_cpu_lines, 2.0),
+        (memory.mlx_lines, 0.4),
+    ],
+)
+def test_engines_on_a_processor_are_estimated(lines: Any, rest_gb: float) -> None:
+    """Weights and KV cache exactly, and of the rest what the processes were seen to take."""
+    a, bf16 = arch("0.6b"), Format("safetensors", "bf16")
+    found = lines(a, bf16, context_tokens=4_096, parallel=2)
+    by_label = {x.label: x for x in found}
+    assert by_label["weights"].size_bytes == memory.weight_bytes(a, bf16)
+    assert by_label["KV cache"].size_bytes == 114_688 * 4_096 * 2
+    rest = sum(x.size_bytes for x in found if x.label not in ("weights", "KV cache"))
+    assert rest_gb * 1e9 <= rest <= rest_gb * 1e9 + 150e6
+    assert {x.where for x in found} == {"host"}
+    assert any(word in found[-1].formula for word in ("estimate", "allowance"))
 
 
 def test_more_cards_than_kv_heads_copy_them() -> None:

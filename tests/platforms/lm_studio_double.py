@@ -15,13 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import yaml
 from aiohttp import WSMsgType, web
+from ollama_double_engine import Brain
 
 from qwharf.formats.gguf import read_gguf
 
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
 DEFAULT_CONTEXT = 4096
+DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "repeat_penalty": 1.1}
 
 
 @dataclass
@@ -43,6 +46,7 @@ class Instance:
     id: str
     key: str
     context: int
+    brain: Brain | None = None
 
 
 @dataclass
@@ -56,6 +60,7 @@ class LmStudioDouble:
     """Weights alone get keys without their publisher."""
     reads_hub: bool = True
     """Descriptions of models are noticed."""
+    engines: bool = False
     blind: bool = False
     """New files are not noticed."""
     most_context: int | None = None
@@ -128,7 +133,8 @@ class LmStudioDouble:
         ids = (name or model.key if n == 1 else f"{name or model.key}:{n}" for n in range(1, 99))
         asked = context or model.context
         capped = min(asked, model.most, self.most_context or asked)
-        instance = Instance(next(i for i in ids if i not in taken), model.key, capped)
+        brain = Brain(model.path, capped) if self.engines else None
+        instance = Instance(next(i for i in ids if i not in taken), model.key, capped, brain)
         self.instances.append(instance)
         return instance
 
@@ -193,13 +199,40 @@ class LmStudioDouble:
                 if not self.unload(body["instance_id"]):
                     return refuse(404, "model_not_found", "No such instance")
                 return web.json_response({"instance_id": body["instance_id"]})
+            case "POST /v1/chat/completions" | "POST /v1/completions":
+                return await self.infer(request, dict(body))
         # An unknown route gets an error with status 200, as older ones answer.
         return web.json_response({"error": f"Unexpected endpoint or method. ({what})"})
 
     def unload(self, id: str) -> bool:
-        before = len(self.instances)
-        self.instances[:] = [i for i in self.instances if i.id != id]
-        return len(self.instances) < before
+        going = [i for i in self.instances if i.id == id]
+        for instance in going:
+            self.instances.remove(instance)
+            if instance.brain is not None:
+                instance.brain.stop()
+        return bool(going)
+
+    async def infer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        """Only ``reasoning_effort`` switches; what is not said is LM Studio's, not the model's."""
+        found = [i for i in self.instances if i.id == body["model"] and i.brain is not None]
+        if not found:
+            return refuse(404, "model_not_found", f"No model {body['model']} is loaded")
+        brain = found[0].brain
+        assert brain is not None
+        effort = body.pop("reasoning_effort", "medium")
+        body["chat_template_kwargs"] = {"enable_thinking": effort != "none"}
+        body = {**DEFAULTS, **body}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(brain.url + request.path, json=body) as answer,
+        ):
+            told = web.StreamResponse(status=answer.status)
+            told.content_type = answer.content_type
+            await told.prepare(request)
+            async for piece in answer.content.iter_any():
+                await told.write(piece)
+            await told.write_eof()
+            return told
 
     # ------------------------------------------------------------------------------- websockets
 
@@ -333,6 +366,8 @@ class LmStudioDouble:
         self.port = self.runner.addresses[0][1]
 
     def __exit__(self, *_: object) -> None:
+        for instance in list(self.instances):
+            self.unload(instance.id)
         asyncio.run_coroutine_threadsafe(self.runner.cleanup(), self.loop).result(60)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()

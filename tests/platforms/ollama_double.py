@@ -303,6 +303,8 @@ class OllamaDouble:
             case "POST", "/api/create":
                 lines = self.create(body)
                 first = next(lines)  # what is refused at once is refused with a status
+                if body.get("stream") is False:
+                    return [first, *lines][-1]
                 return iter([first, *lines])
             case "POST", ("/api/generate" | "/api/chat" | "/v1/chat/completions"):
                 return self.infer(path, body)

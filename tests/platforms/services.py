@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ def new_home(path: Path) -> Iterator[Home]:
         patch.setenv("USERPROFILE", str(path))
         patch.setenv("QWHARF_HOME", str(path / "qwharf"))
         patch.setenv("OLLAMA_HOST", "127.0.0.1:9")  # nobody listens there
-        patch.setenv("QWHARF_LMSTUDIO_URL", "http://127.0.0.1:9")
+        patch.setenv("LMSTUDIO_URL", "http://127.0.0.1:9")
         path.mkdir(parents=True, exist_ok=True)
         yield Home(path, patch)
 
@@ -76,3 +77,13 @@ def tree(root: Path) -> dict[str, str]:
 
 def quiet(_text: str) -> None:
     """Hears what a platform tells."""
+
+
+def installed(folder: Path) -> Path:
+    """An ``ollama`` in ``folder``, for the PATH; it is the double."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "ollama"
+    double = Path(__file__).with_name("ollama_double.py")
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{double}" "$@"\n')
+    path.chmod(0o755)
+    return path

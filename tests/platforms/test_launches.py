@@ -169,7 +169,7 @@ def test_mlx_takes_its_commands() -> None:
     """Those that are not our child's own, by mlx_lm.server's parser."""
     commands = {}
     for name in SPECS["mlx"]:
-        own, rest = mlx_server.options().parse_known_args(_words("mlx", name)[2:])
+        own, rest = mlx_server.options().parse_known_args(_words("mlx", name)[3:])
         assert own.context_length == spec("mlx", name).context_tokens
         commands[name] = rest
     found = parsed("mlx", MLX, commands)

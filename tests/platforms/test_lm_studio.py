@@ -56,7 +56,7 @@ def spec(home: Home, artifact: Artifact) -> DeploymentSpec:
 @pytest.fixture
 def server(home: Home, studio: Path) -> Iterator[LmStudioDouble]:
     with LmStudioDouble(studio) as server:
-        home.patch.setenv("QWHARF_LMSTUDIO_URL", server.url)
+        home.patch.setenv("LMSTUDIO_URL", server.url)
         yield server
 
 
@@ -166,14 +166,14 @@ def test_the_models_folder_is_found_as_lm_studio_does(
 
 
 def test_its_address(home: Home, studio: Path) -> None:
-    home.patch.delenv("QWHARF_LMSTUDIO_URL")
+    home.patch.delenv("LMSTUDIO_URL")
     assert lm_studio_api.url() == "http://127.0.0.1:1234"
     (studio / ".internal").mkdir()
     (studio / ".internal/http-server-config.json").write_text('{"port": 4321}')
     assert lm_studio_api.url() == "http://127.0.0.1:4321"
-    home.patch.setenv("QWHARF_LMSTUDIO_URL", "http://127.0.0.1:99/v1/")
+    home.patch.setenv("LMSTUDIO_URL", "http://127.0.0.1:99/v1/")
     assert lm_studio_api.url() == "http://127.0.0.1:99"
-    home.patch.setenv("QWHARF_LMSTUDIO_URL", "127.0.0.1:99")
+    home.patch.setenv("LMSTUDIO_URL", "127.0.0.1:99")
     with pytest.raises(UsageError):
         lm_studio_api.url()
 
@@ -246,7 +246,7 @@ def test_release_leaves_nothing_and_the_users_all(
     assert [i.id for i in server.instances] == ["their/own"]
     PLATFORM.release(spec)
     PLATFORM.deploy(spec, quiet)
-    home.patch.setenv("QWHARF_LMSTUDIO_URL", "http://127.0.0.1:9")
+    home.patch.setenv("LMSTUDIO_URL", "http://127.0.0.1:9")
     PLATFORM.release(spec)  # nobody answers
     assert tree(studio) == theirs
 
@@ -490,7 +490,7 @@ def test_mlx_is_for_apple_silicon(server: LmStudioDouble, spec: DeploymentSpec) 
 
 
 def test_another_machine_is_out_of_reach(home: Home, spec: DeploymentSpec) -> None:
-    home.patch.setenv("QWHARF_LMSTUDIO_URL", "http://studio.example.org:1234")
+    home.patch.setenv("LMSTUDIO_URL", "http://studio.example.org:1234")
     with pytest.raises(EngineError) as e:
         PLATFORM.deploy(spec, quiet)
     assert "qwharf add" in e.value.hint

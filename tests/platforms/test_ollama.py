@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import stat
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 from ollama_double import OllamaDouble
-from services import Home, quiet, tree
+from services import Home, installed, quiet, tree
 
 from qwharf import settings
 from qwharf.artifacts import uses
@@ -662,13 +661,8 @@ def test_ollama_starting_finds_our_model_whole(
 @pytest.fixture
 def program(home: Home, models: Path) -> Iterator[Path]:
     """An ``ollama`` on the PATH that is not running."""
-    folder = home.path / "bin"
-    folder.mkdir()
-    path = folder / "ollama"
-    double = Path(__file__).with_name("ollama_double.py")
-    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{double}" "$@"\n')
-    path.chmod(0o755)
-    home.patch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    path = installed(home.path / "bin")
+    home.patch.setenv("PATH", f"{path.parent}:/usr/bin:/bin")
     home.patch.setenv("OLLAMA_HOST", f"127.0.0.1:{free_port()}")
     yield path
     ollama_process.stop(settings.load())

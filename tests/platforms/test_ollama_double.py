@@ -59,7 +59,14 @@ def shape(value: Any, key: str = "") -> Any:
     return type(value).__name__
 
 
-def put(models: Path, name: str, weights: Path, params: dict[str, Any] | None = None) -> Path:
+def put(
+    models: Path,
+    name: str,
+    weights: Path,
+    params: dict[str, Any] | None = None,
+    *,
+    bare: bool = False,
+) -> Path:
     """A model written by hand, as the recordings' were: ``taught`` and its like."""
     blobs = models / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
@@ -81,7 +88,10 @@ def put(models: Path, name: str, weights: Path, params: dict[str, Any] | None = 
     if params is not None:
         layers.append(layer(kind + "license", b"Apache License 2.0 (test)"))
         layers.append(layer(kind + "params", json.dumps(params).encode()))
-    made = layer("application/vnd.docker.container.image.v1+json", json.dumps(config).encode())
+    made = layer(
+        "application/vnd.docker.container.image.v1+json",
+        json.dumps({} if bare else config).encode(),
+    )
     path = models / "manifests/registry.ollama.ai/library" / name / "latest"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"schemaVersion": 2, "config": made, "layers": layers}))
@@ -93,7 +103,7 @@ def server(tmp_path: Path, tiny_gguf: Path) -> Iterator[OllamaDouble]:
     models = tmp_path / "models"
     put(models, "taught", tiny_gguf)
     put(models, "taught-params", tiny_gguf, {"num_ctx": 2048, "temperature": 0.6})
-    put(models, "taught-min", tiny_gguf)
+    put(models, "taught-min", tiny_gguf, bare=True)
     with OllamaDouble(models) as server:
         yield server
 

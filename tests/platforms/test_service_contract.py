@@ -46,7 +46,7 @@ def case(request: pytest.FixtureRequest, home: Home, tiny_gguf: Path) -> Iterato
         else:
             models = home.path / ".lmstudio"
             server = stack.enter_context(LmStudioDouble(models))
-            home.patch.setenv("QWHARF_LMSTUDIO_URL", server.url)
+            home.patch.setenv("LMSTUDIO_URL", server.url)
         models.mkdir(exist_ok=True)
         yield Case(platform, models, home.spec(home.keep(tiny_gguf), request.param), home)
 
@@ -169,7 +169,7 @@ def test_both_have_one_copy(home: Home, tiny_gguf: Path) -> None:
         LmStudioDouble(home.path / ".lmstudio") as two,
     ):
         home.patch.setenv("OLLAMA_HOST", one.url)
-        home.patch.setenv("QWHARF_LMSTUDIO_URL", two.url)
+        home.patch.setenv("LMSTUDIO_URL", two.url)
         before = used(home.path)
         ollama.deploy(home.spec(artifact, "ollama"), quiet)
         studio.deploy(home.spec(artifact, "lmstudio"), quiet)

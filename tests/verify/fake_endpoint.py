@@ -32,9 +32,10 @@ ENGINE = Sampling(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05)
 class Refusal(Exception):
     """An HTTP error to answer with."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
 
 
 class Endpoint:
@@ -101,7 +102,9 @@ class Endpoint:
         if path == "/probe/apply-template":
             return {"prompt": self.prompt(body)}
         if path == "/probe/tokenize":
-            ids = self.reference.tokenizer.encode(body["content"])
+            # Of a text as llama-server has it, of a conversation as vLLM and SGLang have it.
+            text = body["content"] if "content" in body else self.prompt(body)
+            ids = self.reference.tokenizer.encode(text)
             return {"tokens": [0, *ids] if self.broken("adds-bos") else ids}
         raise Refusal(404, "no such route")
 
@@ -173,6 +176,9 @@ class Endpoint:
         if body["model"] != NAME and not self.broken("any-model"):
             raise Refusal(404, f"no model {body['model']}")
         off = (body.get("chat_template_kwargs") or {}).get("enable_thinking") is False
+        for name in ("logprobs", "response_format"):
+            if body.get(name) and self.broken(f"lacks-{name}"):
+                raise Refusal(400, f"`{name}` cannot be had", "unsupported_by_engine")
         if self.kind == "thinking" and off and not self.broken("pretends-off"):
             raise Refusal(400, "this model always thinks")
         return body
@@ -411,7 +417,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             act()
         except Refusal as e:
-            self._json(e.status, {"error": {"message": str(e), "type": "invalid_request_error"}})
+            error = {"message": str(e), "type": "invalid_request_error", "code": e.code}
+            self._json(e.status, {"error": error})
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the probe hung up, as it may
 

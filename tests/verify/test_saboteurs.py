@@ -143,3 +143,31 @@ def test_the_contract_is_kept(kind: Thinking, reference: Reference) -> None:
         expected_skips |= {"template-token-exact", "sampling-defaults"}
     assert {c.id for c in report.checks if c.status == "skip"} == expected_skips
     assert codec.decode(Report, json.loads(json.dumps(codec.encode(report)))) == report
+
+
+def test_conversations_are_compared_where_only_their_tokens_are_shown(
+    reference: Reference,
+) -> None:
+    tokens = {"probe": "tokenize", "probe_headers": {}}
+    with Endpoint(reference) as endpoint:
+        found = only(endpoint, reference, "template-token-exact", **tokens)
+        assert found.status == "pass", found
+        assert "all equal" in found.found
+        assert only(endpoint, reference, "sampling-defaults", **tokens).status == "skip"
+    for sabotage in ("adds-bos", "drops-tools", "ignores-switch", "drops-reasoning-history"):
+        with Endpoint(reference, sabotage) as endpoint:
+            found = only(endpoint, reference, "template-token-exact", **tokens)
+        assert found.status == "fail", sabotage
+        assert "token" in found.found
+
+
+@pytest.mark.parametrize(
+    ("lacks", "check"), [("logprobs", "logprobs"), ("response_format", "json-format")]
+)
+def test_what_an_engine_lacks_and_says_so_is_skipped_with_its_words(
+    reference: Reference, lacks: str, check: str
+) -> None:
+    with Endpoint(reference, f"lacks-{lacks}") as endpoint:
+        found = only(endpoint, reference, check)
+    assert found.status == "skip"
+    assert found.meaning == f"`{lacks}` cannot be had"

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import click
 
 from qwharf import pipeline, settings
 from qwharf.cli.fit import memory_sum
+from qwharf.cli.messages import sentence
 from qwharf.cli.observer import TerminalObserver
 from qwharf.cli.options import (
     complete_deployments,
@@ -31,6 +33,7 @@ from qwharf.cli.options import (
 from qwharf.cli.output import Output
 from qwharf.cli.text import ago, count, gb, gib, harmless, tokens
 from qwharf.daemon.client import DaemonClient
+from qwharf.errors import CopyNeeded
 from qwharf.fit import Wishes
 from qwharf.formats.names import parse_format
 from qwharf.memory import weight_bytes
@@ -48,6 +51,9 @@ from qwharf.types import Deployment, Launch
 @click.option("--name", help="Name of the deployment; default: made from the model's.")
 @hub_option
 @hardware_option
+@click.option(
+    "--copy", "may_copy", is_flag=True, help="Let a service have its own copy where no link leads."
+)
 @click.option("--dry-run", is_flag=True, help="Print plan, bytes and engine command; do nothing.")
 @with_output
 def up(
@@ -60,6 +66,7 @@ def up(
     name: str | None,
     hub: Any,
     spec: Path | None,
+    may_copy: bool,
     dry_run: bool,
     out: Output,
 ) -> None:
@@ -82,6 +89,7 @@ def up(
         model=model,
         name=name,
         hub=hub,
+        may_copy=may_copy,
         wishes=Wishes(
             platform=platform,
             format=parse_format(format_text) if format_text else None,
@@ -110,9 +118,16 @@ def up(
 def deploy_and_show(
     request: pipeline.Request, config: settings.Settings, out: Output
 ) -> pipeline.Outcome:
-    """Run the pipeline, showing each step."""
-    with out.progress() as bar:
-        outcome = pipeline.up(request, config, TerminalObserver(out, bar))
+    """Run the pipeline, showing each step; ask, where somebody can answer, before it copies."""
+    try:
+        with out.progress() as bar:
+            outcome = pipeline.up(request, config, TerminalObserver(out, bar))
+    except CopyNeeded as e:
+        if out.as_json or not sys.stdin.isatty():
+            raise
+        out.note(f"{sentence(e)}.")
+        click.confirm(f"Copy {gb(e.facts['copy_bytes'])}?", abort=True, err=True)
+        return deploy_and_show(replace(request, may_copy=True), config, out)
     states = [c.status for c in outcome.report.checks]
     skipped = f", {states.count('skip')} did not apply" if "skip" in states else ""
     out.step("proven", f"{count(states.count('pass'), 'check')} passed{skipped}")
@@ -212,9 +227,9 @@ def _step(step: Step) -> str:
     text = f"{step.what:<9} {step.where}"
     if step.content is None:
         return text
-    if isinstance(step.content, str):
-        return f"{text}\n          {step.content}"
-    body = json.dumps(step.content, indent=2, ensure_ascii=False, default=str)
+    body = step.content
+    if not isinstance(body, str):
+        body = json.dumps(body, indent=2, ensure_ascii=False, default=str)
     return text + "".join(f"\n          {line}" for line in body.splitlines())
 
 

@@ -262,7 +262,8 @@ class Status:
             self._end_phase()
             self.phase = state.phase
             if not self.live:
-                self.out.step(state.phase, self._text(state))
+                total = count(state.total, "package") if state.total else state.detail
+                self.out.step(state.phase, total)
         self.last = state
         now = time.monotonic()
         if self.live and now - self.drawn_at > DRAW_SECONDS:

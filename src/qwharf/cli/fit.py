@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +57,10 @@ def fit(
       qwharf fit qwen3:8b --context 32768
       qwharf fit --hardware server.toml --platform vllm
     """
-    from qwharf import pipeline
+    from qwharf import survey
 
     machine = hardware.load_spec(spec) if spec else hardware.detect(settings.load().data_dir)
-    means = pipeline.survey(here=spec is None)
+    means = survey.means(None if spec else machine)
     wishes = Wishes(
         platform=platform,
         format=parse_format(format_text) if format_text else None,
@@ -72,8 +71,7 @@ def fit(
     if model is not None:
         one(model, machine, wishes, means, out)
         return
-    plans = fitting.plans(catalog.models(), machine, wishes, means)
-    shown = plans if everything else best_per_model(plans)
+    shown = fitting.plans(catalog.models(), machine, wishes, means, every=everything)
     rows = [
         [
             p.model.name,
@@ -98,8 +96,8 @@ def fit(
         if rows
         else "Nothing fits with these wishes; `qwharf fit MODEL` with the same options says why.",
     )
-    if not everything and len(plans) > len(shown):
-        out.note(f"\n{len(plans) - len(shown)} more with --all; the sum for one: qwharf fit MODEL")
+    if not everything and shown:
+        out.note("\nOther formats and platforms: --all; the sum for one: qwharf fit MODEL")
 
 
 def one(name: str, machine: Hardware, wishes: Wishes, means: Means, out: Output) -> None:
@@ -133,14 +131,6 @@ def split(plan: Plan) -> str:
     """How the sum is shared out, where some of it is on a GPU."""
     gpu = plan.memory_bytes("gpu")
     return f"\n  of which {gib(plan.memory_bytes('host'))} host, {gib(gpu)} gpu" if gpu else ""
-
-
-def best_per_model(plans: Sequence[Plan]) -> list[Plan]:
-    """The first plan of each model, in the order given."""
-    first: dict[str, Plan] = {}
-    for plan in plans:
-        first.setdefault(plan.model.name, plan)
-    return list(first.values())
 
 
 def describe_machine(machine: Hardware) -> str:

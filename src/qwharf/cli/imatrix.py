@@ -122,18 +122,19 @@ def imatrix(
 
 
 def _text(path: Path | None) -> tuple[str, str]:
-    """The text's name and the text."""
+    """The text's name and the text; a last line end is no part of it, as in ``llama-imatrix``."""
     from qwharf import texts
     from qwharf.formats.opening import read_bounded
 
     if path is None:
-        return f"{DEFAULT_TEXT}.txt", texts.text(DEFAULT_TEXT)
+        return f"{DEFAULT_TEXT}.txt", texts.text(DEFAULT_TEXT).removesuffix("\n")
     try:
-        return path.name, read_bounded(path, MAX_TEXT_BYTES).decode("utf-8-sig")
+        text = read_bounded(path, MAX_TEXT_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise InvalidFile(
             str(path), found=str(e)[:200], expected="a text in UTF-8", hint="save it as UTF-8"
         ) from e
+    return path.name, text.removesuffix("\n")
 
 
 def _stem(where: Weights) -> str:

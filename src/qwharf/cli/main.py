@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("get:convert", "Convert weights to another format"),
     "imatrix": ("imatrix:imatrix", "Measure which columns of the weights matter"),
     "inspect": ("inspect:inspect", "Show what is in a file or folder of weights"),
+    "fidelity": ("fidelity:fidelity", "Measure how far a converted model is from its source"),
     "store": ("store:store", "Look after the files on disk"),
     "engine": ("engine:engine", "Install engines in environments of their own"),
     "serve": ("serve:serve", "Run the daemon in the foreground"),

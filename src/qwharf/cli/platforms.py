@@ -46,7 +46,7 @@ def platforms(name: str | None, spec: Path | None, out: Output) -> None:
             x["version"] or x["speaks_of"] + " (known)",
             {True: "yes", False: "no", None: "?"}[x["installed"]],
             x["device"],
-            x["formats_text"] or "nothing",
+            shown(x["formats"]) or "nothing",
         ]
         for x in found
     ]
@@ -77,7 +77,6 @@ def summary(name: str, machine: Hardware, here: bool) -> dict[str, Any]:
         "hint": found.hint if found else "",
         "device": device.kind,
         "formats": runs,
-        "formats_text": shown(runs),
     }
 
 
@@ -173,7 +172,7 @@ def one(text: str, machine: Hardware, here: bool, out: Output) -> None:
         f"{facts.title}, {state}\n"
         f"what is known speaks of version {speaks}"
         + (f"; {facts.least_version} at least, as {facts.least_why}" if facts.least_version else "")
-        + f"\nhere it runs: {about['formats_text'] or 'nothing'}"
+        + f"\nhere it runs: {shown(about['formats']) or 'nothing'}"
         + (f"\ncontexts beyond the native one: {'YaRN' if facts.stretches else 'not on request'}")
         + "\n\n"
         + out.table(["formats", "runs", "where", "sure", "why and source"], rows),

@@ -104,6 +104,8 @@ class Facts:
     aliases: tuple[str, ...]
     stretches: bool
     """Whether YaRN can be switched on for contexts beyond the model's own."""
+    single_file: bool
+    """Whether GGUF weights must lie in one file, not in parts."""
     versions: Mapping[str, str]
     """Which version the cells speak of, by kind of device, or ``any``."""
     least_version: str | None

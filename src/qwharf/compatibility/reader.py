@@ -5,7 +5,8 @@
     schema = 1
     title = "vLLM"
     aliases = ["…"]                   # optional
-    stretches = true                  # YaRN can be switched on
+    stretches = true                  # YaRN can be switched on; default false
+    single_file = true                # takes no GGUF in parts; default false
     [version]                         # the cells speak of …; any, or one by kind of device
     any = "0.33.0"
     least = "0.9.0"                   # optional, with why: older ones are refused
@@ -37,16 +38,8 @@ SCHEMA = 1
 HERE = Path(__file__).parent
 KINDS: tuple[str, ...] = get_args(Kind)
 SYSTEMS = ("Linux", "Darwin", "Windows")
-_TOP = {
-    "schema",
-    "title",
-    "aliases",
-    "stretches",
-    "version",
-    "preference",
-    "kv_cache_types",
-    "cell",
-}
+_TABLES = {"version", "preference", "kv_cache_types", "cell"}
+_TOP = {"schema", "title", "aliases", "stretches", "single_file", *_TABLES}
 _VERSION = {"any", "least", "why", *KINDS}
 _FORMAT = re.compile(r"(gguf|safetensors|mlx):[a-z0-9_*-]+")
 _CAPABILITY = re.compile(r"(\d{1,2})\.(\d)")
@@ -108,6 +101,7 @@ class _Reader:
             title=self.text(data, "title"),
             aliases=self.words("the file", data, "aliases"),
             stretches=self.flag("the file", data, "stretches", False),
+            single_file=self.flag("the file", data, "single_file", False),
             versions={k: self.text(version, k) for k in version if k not in ("least", "why")},
             least_version=least or None,
             least_why=self.text(version, "why", "" if not least else None),

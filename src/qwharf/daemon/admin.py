@@ -247,7 +247,7 @@ class Admin:
                 data=body or None,
                 headers={
                     "content-type": "application/json",
-                    **key_headers(upstream.spec.endpoint),
+                    **key_headers(upstream.spec),
                 },
                 timeout=aiohttp.ClientTimeout(total=PROBE_SECONDS),
                 allow_redirects=False,

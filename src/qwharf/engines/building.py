@@ -128,6 +128,7 @@ def _already(order: Order, settings: Settings) -> Installed | None:
 
 def _try(building: Path, manifest: dict[str, Any], order: Order, log: TextIO) -> str | None:
     health = doctor.examine(describe(building, manifest, order.engine, order.version), log)
+    log.writelines(f"problem: {problem}\n" for problem in health.problems)
     if not health.works:
         raise EngineError(
             order.what,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -9,7 +10,7 @@ from qwharf import settings as settings_module
 from qwharf.engines import building, known, native, packages, pythons
 from qwharf.engines.building import Order
 from qwharf.engines.installed import ENVIRONMENT, LOCK, Installed, python_of
-from qwharf.engines.installers import Installer, Pip, Uv, find_uv, site_packages
+from qwharf.engines.installers import WORK, Installer, Pip, Uv, find_uv, site_packages
 from qwharf.engines.known import Recipe
 from qwharf.engines.progress import State, Tell, quiet
 from qwharf.errors import UsageError
@@ -114,6 +115,7 @@ def _fill(recipe: Recipe, installer: Installer, folder: Path, tell: Tell) -> dic
         "utf-8",
     )
     installer.install(lock, tell)
+    shutil.rmtree(folder / WORK)
     tell(State("installing", len(resolved.packages), len(resolved.packages)))
     if recipe.alias:
         _add_alias(site_packages(environment), recipe.alias, f"{recipe.version}+{recipe.variant}")

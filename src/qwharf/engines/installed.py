@@ -86,10 +86,13 @@ def own(engine: str | None = None, settings: Settings | None = None) -> tuple[In
 
 
 def version_key(version: str) -> tuple[tuple[int, int | str], ...]:
-    """Sorts versions: numbers as numbers, ``1.0rc1`` before ``1.0``, what is no version first."""
+    """Sorts versions: ``native``, ``1.0rc1``, ``1.0``, ``1.0.post1``, ``1.0.1``, ``1.10``."""
     parts: list[tuple[int, int | str]] = []
     for piece in re.findall(r"\d+|[a-z]+", version.partition("+")[0].lower()):
-        parts.append((2, int(piece)) if piece.isdigit() else (0, piece))
+        if piece.isdigit():
+            parts.append((3, int(piece)))
+        else:
+            parts.append((2 if piece == "post" else 0, piece))
     return (*parts, (1, 0))
 
 

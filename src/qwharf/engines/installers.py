@@ -20,6 +20,7 @@ from qwharf.engines.packages import Package, Resolved
 from qwharf.engines.progress import Reader, State, Tell
 from qwharf.engines.running import Finished, run
 
+WORK = "work"
 RETRIES = ("--retries", "2")
 BEST_MATCH = ("--index-strategy", "unsafe-best-match")
 """Uv takes a package from one index alone by default; a second index has old copies of many."""
@@ -70,6 +71,9 @@ class _Base:
 
     def __init__(self, what: str, environment: Path, log: TextIO, minors: Sequence[str]) -> None:
         self.what, self.environment, self.log, self.minors = what, environment, log, minors
+        self.work = environment.with_name(WORK)
+        """For files that are only needed meanwhile; the caller deletes it."""
+        self.work.mkdir(exist_ok=True)
 
     def _run(
         self, argv: Sequence[str], tell: Tell, *, phase: str, total: int | None = None
@@ -79,7 +83,7 @@ class _Base:
         reader.tell()
         return run(
             argv,
-            cwd=self.environment.parent,
+            cwd=self.work,
             log=self.log,
             on_line=reader.line,
             on_wait=lambda: reader.installed(len(packages.present(place))),
@@ -107,7 +111,7 @@ class _Base:
         return failures.explain(self.what, finished.lines, self.log.name)
 
     def _file(self, name: str, lines: Sequence[str]) -> Path:
-        path = self.environment.parent / name
+        path = self.work / name
         path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
         return path
 
@@ -159,7 +163,7 @@ class Pip(_Base):
     def _report(
         self, words: Sequence[str], tell: Tell, *, with_url: bool = False
     ) -> tuple[Finished, list[Package]]:
-        report = self.environment.parent / "report.json"
+        report = self.work / "report.json"
         argv = self._pip(
             *("install", "--dry-run", "--ignore-installed", "--only-binary", ":all:"),
             *("--report", str(report), *words),
@@ -187,7 +191,7 @@ class Pip(_Base):
 
     def source(self, name: str, version: str, tell: Tell) -> Path:
         """Fetch a source distribution, whose build system must be here already."""
-        folder = self.environment.parent / "download"
+        folder = self.work / "download"
         words = ("download", "--no-deps", "--no-build-isolation", "--no-binary", name)
         argv = self._pip(*words, "--dest", str(folder), f"{name}=={version}")
         finished = self._run(argv, tell, phase="downloading")
@@ -254,7 +258,7 @@ class Uv(_Base):
         return Resolved(packages.without(chosen, recipe.exclude), needed)
 
     def _compile(self, words: Sequence[str], tell: Tell) -> tuple[Finished, list[Package]]:
-        out = self.environment.parent / "compiled.txt"
+        out = self.work / "compiled.txt"
         out.unlink(missing_ok=True)
         argv = [
             *(self.program, "pip", "compile", "--quiet", "--generate-hashes", "--no-annotate"),

@@ -19,9 +19,9 @@ from typing import Any, TextIO
 
 from qwharf.engines import failures, known
 from qwharf.engines.installed import SCRIPTS
-from qwharf.engines.installers import Pip
+from qwharf.engines.installers import WORK, Pip
 from qwharf.engines.progress import State, Tell
-from qwharf.engines.running import Finished, run
+from qwharf.engines.running import run
 from qwharf.errors import EngineError, InvalidFile
 
 WHAT = "llama.cpp native"
@@ -65,23 +65,11 @@ def build(folder: Path, log: TextIO, tell: Tell) -> dict[str, Any]:
     archive = pip.source(recipe.package, recipe.version, tell)
     tell(State("unpacking", detail=archive.name))
     source = unpack(archive, folder / "source")
-    path = os.pathsep.join([str(tools / SCRIPTS), os.environ.get("PATH", os.defpath)])
-    made = folder / "build"
-    generator = ["-G", "Ninja"] if shutil.which("ninja", path=path) else []
-    cmake = shutil.which("cmake", path=path) or "cmake"
-
-    def step(argv: list[str]) -> None:
-        finished = run(argv, extra={"PATH": path}, log=log, on_line=counter(tell))
-        _require(finished, log)
-
-    tell(State("building", detail="configuring"))
-    step([cmake, *generator, "-S", str(source), "-B", str(made), *OPTIONS])
-    jobs = str(usable_cores())
-    step([cmake, "--build", str(made), "--target", PROGRAM, "--parallel", jobs])
+    program = compile_server(source, folder / "build", tools / SCRIPTS, log, tell)
     (folder / SCRIPTS).mkdir()
-    shutil.copy2(made / "bin" / PROGRAM, folder / SCRIPTS / PROGRAM)
+    shutil.copy2(program, folder / SCRIPTS / PROGRAM)
     shutil.copy2(source / "LICENSE", folder / "LICENSE")
-    for spent in (tools, folder / "source", made, archive.parent):
+    for spent in (tools, folder / "source", folder / "build", folder / WORK):
         shutil.rmtree(spent)
     return {
         "compiled": True,
@@ -91,6 +79,36 @@ def build(folder: Path, log: TextIO, tell: Tell) -> dict[str, Any]:
         "source": recipe.source,
         "seen": recipe.seen,
     }
+
+
+def compile_server(source: Path, folder: Path, tools: Path, log: TextIO, tell: Tell) -> Path:
+    """Compile the server in ``folder``; where it lies then.
+
+    Args:
+        source: llama.cpp's.
+        folder: for what CMake makes.
+        tools: a folder of programs, for the machines that lack CMake and Ninja.
+        log: takes what they say.
+        tell: is told how far they are.
+
+    Raises:
+        EngineError: the compiler or CMake failed.
+        StorageError: the disk is full.
+    """
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(tools)])
+    cmake = shutil.which("cmake", path=path) or "cmake"
+    generator = ["-G", "Ninja"] if shutil.which("ninja", path=path) else []
+
+    def step(argv: list[str]) -> None:
+        finished = run(argv, extra={"PATH": path}, log=log, on_line=counter(tell))
+        if finished.code:
+            raise failures.explain(WHAT, finished.lines, log.name, doing="build")
+
+    tell(State("building", detail="configuring"))
+    step([cmake, *generator, "-S", str(source), "-B", str(folder), *OPTIONS])
+    jobs = str(usable_cores())
+    step([cmake, "--build", str(folder), "--target", PROGRAM, "--parallel", jobs])
+    return folder / "bin" / PROGRAM
 
 
 def require_compiler() -> list[str]:
@@ -148,11 +166,6 @@ def usable_cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _require(finished: Finished, log: TextIO) -> None:
-    if finished.code:
-        raise failures.explain(WHAT, finished.lines, log.name, doing="build")
 
 
 def _version_of(compiler: list[str], log: TextIO) -> str:

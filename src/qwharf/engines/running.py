@@ -22,6 +22,8 @@ from qwharf.errors import EngineError
 
 KEPT_LINES = 400
 WAIT_SECONDS = 0.5
+PIPE_SECONDS = 5.0
+"""For the last words of a dead child, should somebody else hold its pipe open."""
 UNWANTED = (
     # what would make another Python look for its modules elsewhere
     *("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"),
@@ -103,7 +105,8 @@ def run(
         ) from e
     lines: deque[str] = deque(maxlen=KEPT_LINES)
     words: queue.Queue[str | None] = queue.Queue()
-    threading.Thread(target=_read, args=(child.stdout, words), daemon=True).start()
+    reader = threading.Thread(target=_read, args=(child.stdout, words), daemon=True)
+    reader.start()
     ends = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     try:
         while True:
@@ -125,6 +128,9 @@ def run(
         return Finished(child.wait(), tuple(lines))
     finally:
         _end(child)
+        reader.join(PIPE_SECONDS)
+        if child.stdout is not None and not reader.is_alive():
+            child.stdout.close()
 
 
 def _read(stream: TextIO | None, words: queue.Queue[str | None]) -> None:

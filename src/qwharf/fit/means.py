@@ -17,6 +17,9 @@ class Engine:
     version: str | None = None
     gpu: bool = True
     """Whether this installation computes on the machine's GPU, if there is one."""
+    build: str | None = None
+    """Which of several installations this is, as a deployment must name it; ``None``: the
+    platform's own choice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +29,9 @@ class Means:
     platforms: tuple[str, ...] = field(default_factory=compatibility.names)
     """In the order of preference where all else is equal."""
     installed: Mapping[str, Engine] | None = None
-    """``None``: not known, as of another machine; then any of them may be."""
+    """``None``: not known, as of another machine; then any of them may be. Asked only for those
+    platforms that matter, so it may find out as it is asked.
+    """
 
     def has(self, platform: str) -> bool:
         """Whether the platform can be used at once, as far as is known."""
@@ -34,4 +39,5 @@ class Means:
 
     def engine(self, platform: str) -> Engine:
         """The installation; a usual one where there is none."""
-        return (self.installed or {}).get(platform, Engine())
+        found = None if self.installed is None else self.installed.get(platform)
+        return found or Engine()

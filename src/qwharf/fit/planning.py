@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from qwharf import memory
-from qwharf.errors import QwharfError
+from qwharf.errors import QwharfError, UsageError
+from qwharf.fit.budget import budget, free_bytes
 from qwharf.fit.choosing import Choice, default_contexts, largest
 from qwharf.fit.choosing import choose as choose_format
 from qwharf.fit.means import Means
@@ -21,11 +22,11 @@ from qwharf.fit.ranking import (
     order_of_plans,
 )
 from qwharf.fit.refusing import check_wishes, does_not_fit, most_context
-from qwharf.fit.rules import USUAL_FIDELITY, fidelity
+from qwharf.fit.rules import USUAL_FIDELITY, fidelity, formats_of
 from qwharf.fit.search import Search, search
 from qwharf.fit.wishes import Wishes
 from qwharf.fit.wording import reasons, short
-from qwharf.types import Cpu, Format, Hardware, Model, Plan
+from qwharf.types import Cpu, Hardware, Model, Plan
 
 ANYTHING = Means()
 
@@ -57,12 +58,24 @@ def choose(
 
 
 def plans(
-    models: Iterable[Model], hardware: Hardware, wishes: Wishes, means: Means = ANYTHING
+    models: Iterable[Model],
+    hardware: Hardware,
+    wishes: Wishes,
+    means: Means = ANYTHING,
+    *,
+    every: bool = True,
 ) -> tuple[Plan, ...]:
     """Every model, format and platform that fits, with the largest context each can have.
 
     The best model first; of each model the plan that :func:`choose` prefers, then the others. The
     largest context is at most the model's native one: more is planned only when it is asked for.
+
+    Args:
+        models: to be planned.
+        hardware: where.
+        wishes: what the user fixed.
+        means: platforms, and which of them are installed.
+        every: whether to go on after the first plan of each model.
 
     Raises:
         UsageError: there is no such platform.
@@ -70,66 +83,93 @@ def plans(
     everywhere = search(hardware, wishes, means)
     groups: list[tuple[tuple[object, ...], list[Plan]]] = []
     for model in models:
-        found = list(_largest_plans(everywhere, model))
-        if not found:
-            continue
-        preferred = _preferred(everywhere, model)
-        ranked = sorted(
-            found,
-            key=lambda x: order_of_plans(
-                x[0], x[1], means, preferred=(x[0].platform, x[0].format) == preferred
-            ),
-        )
-        good = any(is_good(site, placed) for site, placed in found)
-        groups.append(
-            (
-                order_of_models(model, good),
-                [
-                    _plan(site, placed, wishes, short(site, placed, means))
-                    for site, placed in ranked
-                ],
-            )
-        )
+        found = list(_largest_plans(everywhere, model, every=every))
+        if found:
+            good = any(is_good(site, placed) for site, placed in found)
+            made = [_plan(s, placed, wishes, short(s, placed, means)) for s, placed in found]
+            groups.append((order_of_models(model, good), made))
     return tuple(plan for _, group in sorted(groups, key=lambda g: g[0]) for plan in group)
 
 
 # ----------------------------------------------------------------------------------------- inside
 
 
-def _largest_plans(search: Search, model: Model) -> Iterator[tuple[Site, Placed]]:
-    if (search.wishes.context_tokens or 0) > most_context(model):
-        return
-    for site in search.sites(model):
-        placed = largest(site, search.wishes.context_tokens)
-        if placed is not None:
-            yield site, placed
-
-
-def _choices(search: Search, model: Model) -> Iterator[tuple[Site, Choice]]:
-    """The default of each platform."""
-    for platform in search.usable(model):
-        site = search.site(model, platform)
-        formats = search.formats(site)
-        wish = search.wishes.context_tokens
-        contexts = default_contexts(site) if wish is None else (wish,)
-        for container in dict.fromkeys(f.container for f in formats):
-            of_one = tuple(f for f in formats if f.container == container)
-            choice = choose_format(site, of_one, contexts)
-            if choice is not None:
-                yield replace(site, format=choice.format), choice
-
-
-def _first_choice(search: Search, model: Model) -> tuple[Site, Choice] | None:
-    return min(
-        _choices(search, model),
-        key=lambda found: order_of_choices(found[0], found[1].placed, search.means),
-        default=None,
+def _largest_plans(search: Search, model: Model, *, every: bool) -> list[tuple[Site, Placed]]:
+    """The first is of the platform and format that :func:`choose` prefers."""
+    wish = search.wishes.context_tokens
+    if (wish or 0) > most_context(model):
+        return []
+    choice = _first_choice(search, model)
+    sites = search.sites(model) if every else [] if choice is None else [choice[0]]
+    found = [(site, placed) for site in sites if (placed := largest(site, wish)) is not None]
+    preferred = None if choice is None else (choice[0].platform, choice[0].format)
+    return sorted(
+        found,
+        key=lambda x: order_of_plans(
+            x[0], x[1], search.means, preferred=(x[0].platform, x[0].format) == preferred
+        ),
     )
 
 
-def _preferred(search: Search, model: Model) -> tuple[str, Format] | None:
-    found = _first_choice(search, model)
-    return None if found is None else (found[0].platform, found[1].format)
+def _choices(search: Search, model: Model, platform: str) -> Iterator[tuple[Site, Choice]]:
+    """The default of a platform, for each container that it runs."""
+    site = search.site(model, platform)
+    formats = search.formats(site)
+    wish = search.wishes.context_tokens
+    contexts = default_contexts(site) if wish is None else (wish,)
+    for container in dict.fromkeys(f.container for f in formats):
+        of_one = tuple(f for f in formats if f.container == container)
+        choice = choose_format(site, of_one, contexts)
+        if choice is not None:
+            yield replace(site, format=choice.format), choice
+
+
+def _first_choice(search: Search, model: Model) -> tuple[Site, Choice] | None:
+    """The best of what is installed, else of what is not.
+
+    Platforms are looked at in the order of preference, and no further than to the first that is
+    good to use: finding out whether one is installed takes time.
+    """
+    if _is_hopeless(search, model):
+        return None
+    for installed in (True, False):
+        best: tuple[Site, Choice] | None = None
+        for platform in search.preferred(model):
+            if search.means.has(platform) != installed:
+                continue
+            found = [*_choices(search, model, platform), *([best] if best else [])]
+            best = min(
+                found,
+                key=lambda x: order_of_choices(x[0], x[1].placed, search.means),
+                default=None,
+            )
+            if best is not None and _settled(*best, here=search.place(platform)[0].kind):
+                return best
+        if best is not None:
+            return best
+    return None
+
+
+def _is_hopeless(search: Search, model: Model) -> bool:
+    """Whether not even the smallest weights of the model go into all memory that there is."""
+    host = budget(search.hardware).host_bytes
+    sizes = [free_bytes(gpu) for gpu in search.hardware.gpus]
+    if host is None or None in sizes:
+        return False
+    room = host + sum(size or 0 for size in sizes)
+    wanted = search.wishes.format
+    formats = formats_of(model) if wanted is None else (wanted,)
+    try:
+        return all(memory.weight_bytes(model.architecture, f) > room for f in formats)
+    except UsageError:  # a format whose bytes are not known
+        return False
+
+
+def _settled(site: Site, choice: Choice, here: str) -> bool:
+    """Whether no platform after one that computes on a device of kind ``here`` would be better:
+    on a processor all read the same bytes at the same speed.
+    """
+    return here == "cpu" or (choice.placed.mode != "cpu" and is_good(site, choice.placed))
 
 
 def _best_of(search: Search, model: Model, alternatives: Iterable[Model]) -> Plan:

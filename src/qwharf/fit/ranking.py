@@ -105,7 +105,6 @@ def order_of_models(model: Model, good: bool) -> tuple[object, ...]:
 def order_of_choices(site: Site, placed: Placed, means: Means) -> tuple[object, ...]:
     """Sort key of a platform's default plan among those of other platforms; smaller is better."""
     return (
-        not means.has(site.platform),
         not is_good(site, placed),
         placed.mode == "cpu",
         *_preference(site, means),
@@ -126,7 +125,6 @@ def order_of_plans(
         -placed.context_tokens,
         -_about(tokens_per_second(site, placed) or 0.0),
         _about(memory.read_bytes_per_token(site.model.architecture, site.format)),
-        not means.has(site.platform),
         *_preference(site, means),
     )
 

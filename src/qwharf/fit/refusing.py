@@ -90,7 +90,7 @@ def _refused(search: Search, model: Model, sites: list[Site], wanted: Format | N
     tried = [replace(s, format=f) for s in sites for f in formats]
     # The platforms that could run it elsewhere have the reasons that matter.
     telling = [t for t in tried if compatibility.runs_anywhere(t.platform, t.format, moe=moe)]
-    why = list(dict.fromkeys(t.verdict.why for t in telling or tried[:1]))
+    why = list(dict.fromkeys(search.obstacle(t, t.format) or "" for t in telling or tried[:1]))
     here = [str(f) for s in sites for f in _for_format(search, None).formats(s)]
     instead = _instead(search, model)
     hints = []
@@ -110,7 +110,7 @@ def _refused(search: Search, model: Model, sites: list[Site], wanted: Format | N
     return FormatUnavailable(
         model.name,
         found=(f"{wanted} asked for: " if wanted is not None else "nothing of it that runs: ")
-        + "; ".join(why[:3]),
+        + "; ".join([w for w in why if w][:3]),
         expected=", ".join(here[:4]) or f"something that runs on {search.hardware.source}",
         hint="; ".join(hints),
         formats_instead=here,

@@ -84,3 +84,19 @@ def origin(model: Model, format: Format) -> str | None:
     if format in MAKEABLE and can_make(model):
         return "made here from the 16-bit weights"
     return None
+
+
+def is_split(model: Model, format: Format) -> bool:
+    """Whether GGUF weights of that format will lie in several files."""
+    if format.container != "gguf":
+        return False
+    if model.path is not None and model.path_format == format:
+        return _PART.search(model.path.name) is not None
+    for repository in model.repositories:
+        if repository.format == format:
+            # Where Qwen's files are not listed, their number was left to the hub.
+            return len(repository.files) != 1 if repository.official else False
+    return False
+
+
+_PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)

@@ -11,7 +11,7 @@ from qwharf.fit.budget import cards, twins
 from qwharf.fit.choosing import USUAL
 from qwharf.fit.means import Means
 from qwharf.fit.placing import TENSOR_PARALLEL, Site
-from qwharf.fit.rules import formats_of, origin
+from qwharf.fit.rules import formats_of, is_split, origin
 from qwharf.fit.wishes import Wishes
 from qwharf.types import Format, Gpu, Hardware, Model
 
@@ -38,6 +38,16 @@ class Search:
             if (kv is None or kv in self.kv_types(name))
             and (context <= own or compatibility.facts(name).stretches)
         )
+
+    def preferred(self, model: Model) -> list[str]:
+        """The usable platforms in the order in which they are taken: GPUs first, and on one kind
+        of device as the platforms' own files say.
+        """
+        return sorted(self.usable(model), key=self._order)
+
+    def _order(self, platform: str) -> tuple[bool, int]:
+        kind = self.place(platform)[0].kind
+        return kind == "cpu", compatibility.facts(platform).preference.get(kind, 99)
 
     def kv_types(self, platform: str) -> tuple[str, ...]:
         """The types of KV cache that the platform has here."""
@@ -79,12 +89,22 @@ class Search:
         wish = self.wishes.format
         found = []
         for format in formats_of(site.model) if wish is None else (wish,):
-            verdict = site.verdict_on(format)
             asked = wish is not None or format == site.model.path_format
-            offered = asked or (verdict.cell is not None and verdict.cell.unasked)
-            if verdict.runs and offered and origin(site.model, format):
+            cell = site.verdict_on(format).cell
+            offered = asked or (cell is not None and cell.unasked)
+            if offered and self.obstacle(site, format) is None and origin(site.model, format):
                 found.append(format)
         return tuple(found)
+
+    def obstacle(self, site: Site, format: Format) -> str | None:
+        """Why the platform cannot run the model in ``format`` here; ``None``: it can."""
+        verdict = site.verdict_on(format)
+        if not verdict.runs:
+            return verdict.why
+        facts = compatibility.facts(site.platform)
+        if facts.single_file and is_split(site.model, format):
+            return f"{facts.title} takes weights in one file, and {format} comes in several"
+        return None
 
     def sites(self, model: Model) -> list[Site]:
         """Every platform and format that comes into question for ``model``."""

@@ -108,11 +108,18 @@ def _remarks(site: Site, placed: Placed, means: Means) -> tuple[str, ...]:
     if not means.has(site.platform):
         title = compatibility.facts(site.platform).title
         out.append(f"{title} is not installed: `qwharf platforms {site.platform}`")
+    build = means.engine(site.platform).build
+    if build is not None:
+        out.append(f"with the {build} build that is installed")
     if site.platform == "llama.cpp" and not site.hardware.unified_memory and site.hardware.gpus:
+        option = "--cuda" if site.hardware.gpus[0].vendor == "nvidia" else "--rocm"
         if placed.gpu_layers and means.installed is None:
-            out.append("needs a build for the GPU: `qwharf engine install llama.cpp --help`")
+            out.append(f"needs a build for the GPU: `qwharf engine install llama.cpp {option}`")
         elif not placed.gpu_layers:
-            out.append("the GPU is not used: PyPI's wheel of xllamacpp computes on the CPU")
+            out.append(
+                "the GPU is not used: PyPI's wheel of xllamacpp computes on the CPU; "
+                f"`qwharf engine install llama.cpp {option}` has another"
+            )
     return tuple(out)
 
 

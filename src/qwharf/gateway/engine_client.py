@@ -21,10 +21,12 @@ from qwharf.gateway.engine_errors import broken, nonsense, refusal
 from qwharf.gateway.engines import Stream
 from qwharf.gateway.events import MAX_EVENT_BYTES
 from qwharf.gateway.upstream import Deployments, Upstream
-from qwharf.types import Endpoint
+from qwharf.types import DeploymentSpec
 
 CONNECT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 256 * 2**20
+KEYS = {"lmstudio": "LM_API_TOKEN"}
+"""Variables that hold the key of a service of the user's own, if it wants one."""
 LARGE_BYTES = 2**20
 """Larger bodies are sent in pieces, so that the other requests are not held up."""
 
@@ -149,7 +151,7 @@ class EngineClient:
                     data=body if len(body) < LARGE_BYTES else io.BytesIO(body),
                     headers={
                         "Content-Type": "application/json",
-                        **key_headers(upstream.spec.endpoint),
+                        **key_headers(upstream.spec),
                     },
                     allow_redirects=False,
                 )
@@ -168,20 +170,23 @@ def naming(model: str, body: bytes) -> bytes:
     return b'{"model":' + json.dumps(model).encode("ascii") + b"," + body[1:]
 
 
-def key_headers(endpoint: Endpoint | None) -> dict[str, str]:
-    """The header with the key of somebody else's server.
+def key_headers(spec: DeploymentSpec) -> dict[str, str]:
+    """The header with the key of a server that is not ours.
 
     Raises:
-        EngineError: the daemon does not have it.
+        EngineError: one is needed, and the daemon does not have it.
     """
-    if endpoint is None or endpoint.api_key_variable is None:
+    variable = spec.endpoint.api_key_variable if spec.endpoint else KEYS.get(spec.platform)
+    if variable is None:
         return {}
-    key = os.environ.get(endpoint.api_key_variable)
-    if not key:
-        raise EngineError(
-            endpoint.url,
-            found=f"no {endpoint.api_key_variable} in the daemon's environment",
-            expected="the server's key, as `qwharf add` was told",
-            hint=f"`qwharf down --daemon`, set {endpoint.api_key_variable}, `qwharf ps`",
-        )
-    return {"Authorization": f"Bearer {key}"}
+    key = os.environ.get(variable)
+    if key:
+        return {"Authorization": f"Bearer {key}"}
+    if spec.endpoint is None:
+        return {}
+    raise EngineError(
+        spec.endpoint.url,
+        found=f"no {variable} in the daemon's environment",
+        expected="the server's key, as `qwharf add` was told",
+        hint=f"`qwharf down --daemon`, set {variable}, `qwharf serve`",
+    )

@@ -61,7 +61,7 @@ def inspect_gguf(path: Path, name: str | None = None) -> Inspection:
                 by_name, gguf_tensors(arch), tied=arch.tie_word_embeddings, head="output.weight"
             ),
             *_of_keys(first),
-            *_of_mix(tensors, model),
+            *_of_mix(first, tensors, model),
             *oddities.of_vocabulary(words, arch.vocab_size),
             *oddities.of_template(seen),
             *oddities.of_generation(generation, model.sampling, container="gguf"),
@@ -170,9 +170,12 @@ def _of_keys(file: GgufFile) -> Iterator[Oddity]:
         )
 
 
-def _of_mix(tensors: tuple[Tensor, ...], model: Model) -> Iterator[Oddity]:
+def _of_mix(file: GgufFile, tensors: tuple[Tensor, ...], model: Model) -> Iterator[Oddity]:
     if model.path_format is not None:
-        yield from oddities.of_mix(tensors, model.architecture, model.path_format)
+        weighted = "quantize.imatrix.file" in file.metadata
+        yield from oddities.of_mix(
+            tensors, model.architecture, model.path_format, weighted=weighted
+        )
 
 
 def _adapter(file: GgufFile, raw: list[GgufTensor], tensors: tuple[Tensor, ...]) -> Adapter:

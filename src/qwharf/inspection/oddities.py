@@ -64,24 +64,34 @@ def of_names(
         )
 
 
-def of_mix(tensors: Sequence[Tensor], arch: Architecture, format: Format) -> Iterator[Oddity]:
-    """GGUF types other than those that llama-quantize gives that quantisation."""
+def of_mix(
+    tensors: Sequence[Tensor], arch: Architecture, format: Format, *, weighted: bool
+) -> Iterator[Oddity]:
+    """GGUF types other than those that llama-quantize gives that quantisation.
+
+    Args:
+        tensors: of the file.
+        arch: the model.
+        format: what the file says that it is.
+        weighted: whether it was made with an importance matrix.
+    """
     from qwharf.quantize.mixing import tensor_types
 
     try:
-        mix = {spec.name: type.name for spec, type in tensor_types(arch, format.quantization)}
+        usual_types = tensor_types(arch, format.quantization, weighted=weighted)
     except UsageError:
         return
+    mix = {spec.name: type.name for spec, type in usual_types}
     differing: dict[tuple[str, str], list[str]] = {}
     for t in tensors:
         usual = mix.get(t.name, t.type)
         if t.type != usual and "norm" not in t.kind:
             differing.setdefault((t.kind, t.type), []).append(usual)
-    for (kind, found), usual_types in sorted(differing.items()):
+    for (kind, found), others in sorted(differing.items()):
         yield Oddity(
-            what=f"{kind} is {found} in {_count(usual_types, 'tensor')}, where "
-            f"{format.quantization.upper()} has {' or '.join(sorted(set(usual_types)))}",
-            meaning="another mix than llama-quantize's without an importance matrix",
+            what=f"{kind} is {found} in {_count(others, 'tensor')}, where "
+            f"{format.quantization.upper()} has {' or '.join(sorted(set(others)))}",
+            meaning="another mix than llama-quantize's; size and quality are its maker's choice",
         )
 
 

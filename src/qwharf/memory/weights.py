@@ -111,24 +111,29 @@ def _weights(arch: Architecture, format: Format) -> Weights:
     size = _sizes(arch, format)
     depends = _depends_on_layer(format)
     count = arch.num_hidden_layers
-    layers, experts = [0] * count, [0] * count
     embedding = top = 0
+    alike = {"expert": 0, "rest": 0}  # of each layer, what is the same in all of them
+    extra = {"expert": [0] * count, "rest": [0] * count}
     for spec in _one_layer(arch):
         if spec.role == "embedding":
             embedding += size(spec)
         elif not spec.name.startswith("blk."):
             top += size(spec)
         else:
-            sums = experts if spec.role == "expert" else layers
+            kind = "expert" if spec.role == "expert" else "rest"
             part = spec.name.split(".", 2)[2]
-            first = size(spec)
+            if not depends(part):
+                alike[kind] += size(spec)
+                continue
             for layer in range(count):
-                sums[layer] += (
-                    size(TensorSpec(f"blk.{layer}.{part}", spec.shape, spec.role))
-                    if layer and depends(part)
-                    else first
-                )
-    return Weights(embedding, top, tuple(layers), tuple(experts))
+                there = TensorSpec(f"blk.{layer}.{part}", spec.shape, spec.role)
+                extra[kind][layer] += size(there)
+    return Weights(
+        embedding,
+        top,
+        tuple(alike["rest"] + more for more in extra["rest"]),
+        tuple(alike["expert"] + more for more in extra["expert"]),
+    )
 
 
 @lru_cache(maxsize=64)

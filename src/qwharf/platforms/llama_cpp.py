@@ -16,7 +16,7 @@ from pathlib import Path
 
 from qwharf.errors import FormatUnavailable
 from qwharf.formats.names import FORMATS
-from qwharf.platforms import llama_check, llama_log
+from qwharf.platforms import llama_check, llama_installed, llama_log
 from qwharf.platforms.base import Applied, Availability
 from qwharf.platforms.yarn import trained_context, yarn_factor
 from qwharf.types import DeploymentSpec, Format, Launch
@@ -65,7 +65,7 @@ class LlamaCpp:
     def check(self, spec: DeploymentSpec) -> None:
         """Refuse what llama.cpp would refuse, or end its process over."""
         here = self.availability()
-        if not here.installed:
+        if llama_installed.require(spec) is None and not here.installed:
             raise FormatUnavailable(
                 spec.name,
                 found=here.reason,
@@ -77,9 +77,16 @@ class LlamaCpp:
         llama_check.check_file(spec)
 
     def launch(self, spec: DeploymentSpec, port: int) -> Launch:
-        """The child's command."""
+        """The child's command; with ``engine_version``, that of a build that was installed."""
+        argv = arguments(spec, port)
+        build = llama_installed.require(spec)
+        if build is None:
+            return Launch(
+                argv=(sys.executable, "-m", CHILD, *argv), base_url=f"http://{HOST}:{port}"
+            )
         return Launch(
-            argv=(sys.executable, "-m", CHILD, *arguments(spec, port)),
+            argv=llama_installed.command(build, argv, spec.gpu_layers),
+            env=llama_installed.ENVIRONMENT,
             base_url=f"http://{HOST}:{port}",
         )
 

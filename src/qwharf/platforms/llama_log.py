@@ -9,21 +9,24 @@ from qwharf.platforms.base import Applied
 from qwharf.platforms.exits import ended
 
 MIB = 2**20
-START = "qwharf-engine: starting"
-"""The child's first line; a log may hold several starts."""
+START = re.compile(r"qwharf-engine: starting|llama_server: initializing")
+"""The first line, of the child or of llama.cpp's own server; a log may hold several starts."""
+READY = re.compile(r"qwharf-engine: ready|llama_server: listening on")
 
 _PHASES = (
-    ("qwharf-engine: ready", "ready"),
     ("warming up the model", "warming up"),
     ("llama_context: constructing", "allocating the KV cache"),
     ("load_tensors: loading model tensors", "loading weights"),
     ("load_model: loading model", "reading the file's header"),
-    (START, "starting the engine"),
 )
 
 
 def phase(log_line: str) -> str | None:
     """What begins with this line, in a few words; ``None`` for nearly all lines."""
+    if READY.search(log_line):
+        return "ready"
+    if START.search(log_line):
+        return "starting the engine"
     return next((name for mark, name in _PHASES if mark in log_line), None)
 
 
@@ -41,7 +44,7 @@ def applied(log: Iterable[str]) -> Applied:
     sums: dict[str, int] = {}
     context: int | None = None
     for line in log:
-        if START in line:
+        if START.search(line):
             lines, sums, context = {}, {}, None
         found = _BUFFER.search(line)
         if found is not None:
@@ -88,7 +91,7 @@ _TEMPLATE = "common_chat_templates_init"
 def explain(log: Sequence[str], exit_code: int | None) -> str:
     """Why the latest start in ``log`` failed, or the engine died, in one sentence."""
     lines = _latest(log)
-    running = any("qwharf-engine: ready" in line for line in lines)
+    running = any(READY.search(line) for line in lines)
     exited = ended(exit_code)
     aborted = _abort(lines)
     if aborted is not None:
@@ -107,7 +110,7 @@ def explain(log: Sequence[str], exit_code: int | None) -> str:
 
 def _latest(log: Sequence[str]) -> list[str]:
     lines = [line.rstrip() for line in log if line.strip() and not line.startswith(_DAEMON)]
-    starts = [i for i, line in enumerate(lines) if START in line]
+    starts = [i for i, line in enumerate(lines) if START.search(line)]
     return lines[starts[-1] :] if starts else lines
 
 

@@ -13,7 +13,7 @@ from qwharf.errors import EngineError, UsageError
 from qwharf.platforms.service_http import Service, words
 
 DEFAULT_PORT = 1234
-URL_VARIABLE = "QWHARF_LMSTUDIO_URL"
+URL_VARIABLE = "LMSTUDIO_URL"
 TOKEN_VARIABLE = "LM_API_TOKEN"  # noqa: S105 - a name
 """LM Studio's own name for it."""
 LOAD_SECONDS = 1800.0

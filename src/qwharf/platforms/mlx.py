@@ -88,7 +88,7 @@ class Mlx:
     def launch(self, spec: DeploymentSpec, port: int) -> Launch:
         """The child's command."""
         return Launch(
-            argv=(ENGINE.python(spec), str(CHILD), *arguments(spec, port)),
+            argv=(ENGINE.python(spec), "-I", str(CHILD), *arguments(spec, port)),
             env=isolated.OFFLINE,
             base_url=f"http://{HOST}:{port}",
         )

@@ -31,6 +31,7 @@ class LmStudio(OpenAiRoute):
         "logprobs": "its route for chat is not known to give any",
         "ignore_eos": _UNKNOWN,
         "cache_prompt": _UNKNOWN,
+        "messages": "it is not known to continue a last message of the assistant",
     }
 
     def sampling(self, g: Generation, spec: DeploymentSpec) -> JsonObject:
@@ -48,7 +49,3 @@ class LmStudio(OpenAiRoute):
     def format(self, schema: JsonObject) -> JsonObject:
         """Only schemas are taken, so any object is one."""
         return super().format(schema or {"type": "object"})
-
-    def prefill(self) -> JsonObject:
-        """It continues a last message of the assistant by itself."""
-        return {}

@@ -1,0 +1,107 @@
+"""By the command line alone: the pocket model on each service, proven through the gateway.
+
+The services are doubles, with a real llama.cpp in them; everything else is real.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_studio_double import LmStudioDouble
+from services import Home, installed, tree
+
+from qwharf.daemon.starting import free_port
+
+pytestmark = pytest.mark.engines
+
+
+@dataclass
+class Terminal:
+    """A shell in somebody's home."""
+
+    home: Home
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "qwharf", *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            env=os.environ,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def ok(self, *words: str) -> Any:
+        done = self.run(*words, "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def terminal(home: Home) -> Iterator[Terminal]:
+    home.patch.setenv("QWHARF_PORT", str(free_port()))
+    home.patch.setenv("OLLAMA_MODELS", str(home.path / "ollama"))
+    made = Terminal(home)
+    yield made
+    made.run("down", "--daemon")
+
+
+@pytest.mark.parametrize("platform", ["ollama", "lmstudio"])
+def test_the_whole_way(platform: str, terminal: Terminal) -> None:
+    home = terminal.home
+    with ExitStack() as stack:
+        if platform == "ollama":  # installed, not running: it is started
+            models = home.path / "ollama"
+            folder = home.path / "bin"
+            installed(folder)
+            home.patch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+            home.patch.setenv("OLLAMA_HOST", f"127.0.0.1:{free_port()}")
+            home.patch.setenv("OLLAMA_DOUBLE_ENGINES", "1")
+        else:
+            models = home.path / ".lmstudio"
+            server = stack.enter_context(LmStudioDouble(models, engines=True))
+            home.patch.setenv("LMSTUDIO_URL", server.url)
+        done = terminal.ok("up", "pocket", "--platform", platform)
+        assert done["plan"]["platform"] == platform
+        assert not [c for c in done["report"]["checks"] if c["status"] == "fail"]
+        (shown,) = terminal.ok("ps")
+        assert (shown["state"], shown["verified"]) == ("ready", "pass")
+
+        (artifact,) = [a for a in terminal.ok("store", "ls") if a["uses"]]
+        (use,) = artifact["uses"]
+        assert (use["platform"], use["shared"], use["deployment"]) == (platform, True, "pocket")
+        assert Path(use["path"]).samefile(artifact["path"]), "one copy on the disk"
+        refused = terminal.run("store", "rm", artifact["id"])
+        assert refused.returncode == 13
+        assert "pocket" in refused.stderr
+
+        answer = terminal.ok("chat", "pocket", "What is 2+2?", "--no-thinking")
+        assert answer["content"].strip()
+        terminal.ok("down", "pocket")
+        assert tree(models) == {}
+        assert terminal.ok("ps") == []
+
+
+def test_another_file_system_is_asked_about(
+    terminal: Terminal, tiny_gguf: Path, other_file_system: Path
+) -> None:
+    home = terminal.home
+    installed(home.path / "bin")
+    home.patch.setenv("PATH", f"{home.path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    home.patch.setenv("OLLAMA_MODELS", str(other_file_system))
+    refused = terminal.run("up", str(tiny_gguf), "--platform", "ollama", "--context", "256")
+    assert refused.returncode == 7, refused.stderr
+    assert "--copy" in refused.stderr
+    assert tree(other_file_system) == {}
