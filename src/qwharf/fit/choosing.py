@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from qwharf import memory
 from qwharf.fit.placing import Placed, Site
 from qwharf.fit.ranking import SLOW_BYTES_PER_TOKEN, USEFUL_CONTEXT_TOKENS, is_slow
-from qwharf.fit.rules import fidelity
+from qwharf.fit.rules import USUAL_FIDELITY, fidelity
 from qwharf.types import Format
 
 CONTEXTS = (32_768, 16_384, 8_192)
@@ -64,7 +64,8 @@ def _only(site: Site, formats: tuple[Format, ...], contexts: tuple[int, ...]) ->
     for context, format in ((c, f) for c in tries for f in formats):
         placed = replace(site, format=format).first(context)
         if placed is not None:
-            return Choice(format, placed, "the format asked for")
+            poor = "; expect poorer answers" if fidelity(format) < USUAL_FIDELITY else ""
+            return Choice(format, placed, f"the best that can be had{poor}")
     return None
 
 
