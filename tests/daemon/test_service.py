@@ -13,7 +13,7 @@ from qwharf.daemon.managed import Managed
 from qwharf.daemon.patience import TooSlowError, Turns
 from qwharf.daemon.state import State
 from qwharf.daemon.supervisor import Supervisor
-from qwharf.errors import EngineError, StorageError, UnknownDeployment
+from qwharf.errors import EngineError, StorageError, UnknownDeployment, UsageError
 
 QUICK = {
     "backoff_seconds": (0.0, 0.01),
@@ -210,6 +210,25 @@ async def test_what_it_refuses_is_told_in_its_words(harbour: Harbour) -> None:
     await settled(managed)
     assert managed.state == "failed"
     assert managed.detail == "unsupported model"
+
+
+async def test_down_works_with_the_platform_gone(harbour: Harbour) -> None:
+    """After a change of version, say."""
+    daemon = harbour.daemon()
+    await harbour.up(daemon)
+    await daemon.close()
+
+    def none(name: str) -> Service:
+        raise UsageError(name, found="no platform of that name")
+
+    again = harbour.daemon()
+    again._platform_of = none
+    again.recover()
+    managed = again.managed("engine")
+    await settled(managed)
+    assert managed.state == "failed"
+    await again.remove("engine")
+    assert again.all() == []
 
 
 async def test_its_log_stands_after_ours(harbour: Harbour) -> None:

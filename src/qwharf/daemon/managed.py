@@ -18,7 +18,7 @@ from qwharf.daemon.limits import Limits
 from qwharf.daemon.log import EngineLog
 from qwharf.daemon.service import ServedModel
 from qwharf.daemon.state import Row, State
-from qwharf.errors import EngineError, QwharfError, StorageError, UnknownDeployment
+from qwharf.errors import EngineError, QwharfError, StorageError, UnknownDeployment, UsageError
 from qwharf.gateway.upstream import Upstream
 from qwharf.platforms import is_child
 from qwharf.platforms.base import Platform, ServicePlatform
@@ -179,13 +179,15 @@ class Managed:
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
-        engine = self._engine or (self._made() if release else None)
-        if engine is not None:
-            try:
+        try:
+            engine = self._engine or (self._made() if release else None)
+            if engine is not None:
                 await engine.stop(release=release)
-            except QwharfError as e:
-                self._set("failed", str(e))
-                raise
+        except UsageError as e:  # its platform is none any more: there is nobody to ask
+            logger.warning("%s", e)
+        except QwharfError as e:
+            self._set("failed", str(e))
+            raise
         self._set("stopped")
 
     async def said(self, lines: int) -> list[str]:
