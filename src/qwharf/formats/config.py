@@ -151,7 +151,9 @@ def _token(value: Any) -> int | None:
 
 
 DTYPES = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}
-MLX_BITS = (3, 4, 5, 6, 8)
+MLX_BITS = (2, 3, 4, 5, 6, 8)
+MLX_GROUPS = {"32": "-g32", "128": "-g128"}
+"""Sizes of groups that are named; 64 is the usual one."""
 GPTQ_BITS = (4, 8)
 
 
@@ -163,7 +165,8 @@ def format_of(config: Mapping[str, Any], *, file: str) -> Format | None:
     """
     mlx = config.get("quantization")
     if isinstance(mlx, Mapping) and "bits" in mlx and "quant_method" not in mlx:
-        return Format("mlx", f"{_bits(mlx, MLX_BITS, file)}bit")
+        group = mlx.get("group_size", 64)
+        return Format("mlx", f"{_bits(mlx, MLX_BITS, file)}bit" + MLX_GROUPS.get(str(group), ""))
     quant = config.get("quantization_config")
     if not isinstance(quant, Mapping):
         dtype = config.get("torch_dtype") or config.get("dtype")
