@@ -169,6 +169,7 @@ def test_the_store_holds_exactly_what_ollama_wants(
     assert served.url == server.url
     assert served.engine == "ollama 0.33.0"
     assert served.applied.context_tokens == 700
+    assert served.applied.total_bytes == sum(map(len, wanted.values())) - len(manifest)
     assert served.pid == os.getpid()
 
 
