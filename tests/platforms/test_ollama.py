@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+from gguf_edits import edited
 from ollama_double import OllamaDouble
 from services import Home, installed, quiet, tree
 
@@ -488,6 +489,24 @@ def test_what_fails_leaves_a_clean_store(
     assert tree(models) == {}
     server.faults.clear()
     assert PLATFORM.deploy(spec, quiet).applied.context_tokens == 700
+
+
+def test_a_file_with_yarn_of_its_own_reaches_further(
+    server: OllamaDouble, home: Home, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    def stretch(metadata: dict[str, Any], _: object) -> None:
+        metadata["qwen3.context_length"] = ("u32", 8192)
+        metadata["qwen3.rope.scaling.type"] = ("str", "yarn")
+        metadata["qwen3.rope.scaling.factor"] = ("f32", 4.0)
+        metadata["qwen3.rope.scaling.original_context_length"] = ("u32", 2048)
+
+    spec = home.spec(
+        home.keep(edited(tiny_gguf, tmp_path / "yarn.gguf", stretch)),
+        "ollama",
+        context_tokens=6000,
+    )
+    PLATFORM.check(spec)
+    assert PLATFORM.deploy(spec, quiet).applied.context_tokens == 6000
 
 
 def test_a_context_that_was_cut_is_noticed(
