@@ -7,6 +7,7 @@ import pytest
 from qwharf import compatibility, platforms
 from qwharf.compatibility import Cell, Device, lookup
 from qwharf.compatibility.cells import version_key
+from qwharf.engines.known import Recipe, recipes
 from qwharf.formats.names import FORMATS
 from qwharf.platforms import checkpoints, llama_check, mlx, ollama_check, sglang_flags, vllm_flags
 from qwharf.types import Format
@@ -91,6 +92,19 @@ def test_slices_are_whole_groups_as_the_driver_has_them(name: str) -> None:
     for cell in compatibility.facts(name).cells:
         for pattern in cell.formats if cell.runs and "nvidia" in cell.on else ():
             assert cell.slice % checkpoints.GROUPS.get(form(pattern).quantization, 1) == 0
+
+
+VARIANTS = {"cpu": "cpu", "cuda": "nvidia", "vulkan": "nvidia", "metal": "apple", "rocm": "amd"}
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [r for r in recipes() if r.variant in VARIANTS],
+    ids=lambda r: f"{r.engine}-{r.variant}",
+)
+def test_what_is_installed_is_what_the_cells_speak_of(recipe: Recipe) -> None:
+    kind = VARIANTS[recipe.variant]
+    assert compatibility.facts(recipe.engine).version(kind) == recipe.version  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------------- facts, one by one
