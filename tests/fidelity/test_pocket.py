@@ -8,7 +8,7 @@ import pytest
 
 from qwharf.catalog.pocket import FOLDER
 from qwharf.errors import EngineError, InvalidFile, UsageError
-from qwharf.fidelity import compare_outputs, compare_weights, read_side
+from qwharf.fidelity import Subject, compare_outputs, compare_weights
 from qwharf.fidelity.predictions import log_softmax
 from qwharf.fidelity.report import OutputErrors
 from qwharf.fidelity.through_engine import EngineLogits, check_size
@@ -16,7 +16,7 @@ from qwharf.formats.tokenizer import load_tokenizer
 from qwharf.forward import logits
 from qwharf.texts import text
 
-from .models import changed, converted
+from .models import changed, converted, stored
 
 ORDER = ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k")
 TEXT = text("evaluation")
@@ -29,13 +29,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def against(path: Path, *, tokens: int, engine: bool = False) -> OutputErrors:
-    a, b = (FOLDER, read_side(FOLDER)), (path, read_side(path))
+    a, b = Subject.read(FOLDER), Subject.read(path)
     return compare_outputs(a, b, TEXT, "text", tokens=tokens, engine=engine)
 
 
 def test_fewer_bits_are_further_away(made: dict[str, Path]) -> None:
     found = [against(made[q], tokens=272) for q in ORDER]
-    weights = [compare_weights(read_side(FOLDER), read_side(made[q])) for q in ORDER]
+    weights = [compare_weights(stored(FOLDER), stored(made[q])) for q in ORDER]
     for values in (
         [f.kl_mean for f in found],
         [f.kl_median for f in found],
@@ -101,7 +101,7 @@ def test_a_vocabulary_too_large_for_the_engine_is_refused() -> None:
 
 
 def test_texts_that_cannot_be_used(made: dict[str, Path]) -> None:
-    a, b = (FOLDER, read_side(FOLDER)), (made["q8_0"], read_side(made["q8_0"]))
+    a, b = Subject.read(FOLDER), Subject.read(made["q8_0"])
     with pytest.raises(UsageError, match="0 tokens"):
         compare_outputs(a, b, "", "nothing")
     with pytest.raises(UsageError, match="1 tokens"):
@@ -116,7 +116,7 @@ def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
     data = json.loads(path.read_text("utf-8"))
     data["model"]["merges"] = data["model"]["merges"][:40]
     path.write_text(json.dumps(data), "utf-8")
-    a, b = (FOLDER, read_side(FOLDER)), (other, read_side(other))
+    a, b = Subject.read(FOLDER), Subject.read(other)
     with pytest.raises(UsageError, match="reads text differently"):
         compare_outputs(a, b, TEXT, "text", tokens=16)
     path.unlink()  # without one, A's is used
@@ -128,6 +128,6 @@ def test_weights_that_give_no_numbers(tmp_path: Path) -> None:
 
     name = "model.layers.0.mlp.up_proj.weight"
     bad = changed(FOLDER, tmp_path / "bad", name, struct.pack("<H", 0x7F80))
-    a, b = (FOLDER, read_side(FOLDER)), (bad, read_side(bad))
+    a, b = Subject.read(FOLDER), Subject.read(bad)
     with pytest.raises(InvalidFile, match="not finite"):
         compare_outputs(a, b, TEXT, "text", tokens=16)
