@@ -179,6 +179,19 @@ async def test_plain_completion(gateway: Gateway, kind: str) -> None:
     assert sent.get("raw", True) is True
 
 
+async def test_a_plain_completion_without_a_limit(gateway: Gateway, kind: str) -> None:
+    """Left out, most engines take 16; SGLang takes no null, and refuses more than is left."""
+    gateway.engine.steps = [answer({"error": {"message": "no"}}, 500)]
+    await gateway.post("/v1/completions", {"model": "pocket", "prompt": "Grüße"})
+    sent = gateway.engine.body
+    if kind in ("vllm", "lmstudio", "openai"):
+        assert sent["max_tokens"] is None
+    elif kind == "sglang":
+        assert sent["max_tokens"] == 2048 - 7 - 1
+    else:
+        assert "max_tokens" not in sent or sent["max_tokens"] >= 2048
+
+
 async def test_log_probabilities_in_the_old_form_of_completions(
     gateway: Gateway, kind: str
 ) -> None:
