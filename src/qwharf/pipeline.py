@@ -489,13 +489,14 @@ def up(request: Request, settings: Settings, observer: Observer) -> Outcome:
     here = hardware.detect(settings.data_dir)
     means = survey.means(here)
     chosen = plan(request, here, means)
-    require(chosen.platform)
+    build = means.engine(chosen.platform).build
+    if build is None:
+        require(chosen.platform)
     checked_name(request.name or default_name(chosen.model))
     observer.step("plan", describe(chosen))
     client = DaemonClient(settings)
     client.ensure_running()  # first: a taken port should be known before gigabytes are fetched
     artifact = obtain(chosen.model, chosen.format, settings, observer, request.hub)
-    build = means.engine(chosen.platform).build
     spec = specify(chosen, artifact.id, artifact.path, request.name, build)
     spec = replace(spec, may_copy=request.may_copy)
     refuse_copies(spec)

@@ -7,6 +7,7 @@ import pytest
 from qwharf import compatibility, platforms
 from qwharf.compatibility import Cell, Device, lookup
 from qwharf.compatibility.cells import version_key
+from qwharf.engines.known import Recipe, recipes
 from qwharf.formats.names import FORMATS
 from qwharf.platforms import checkpoints, llama_check, mlx, ollama_check, sglang_flags, vllm_flags
 from qwharf.types import Format
@@ -35,7 +36,7 @@ def test_every_pattern_means_a_format(name: str) -> None:
     known = [f for f in FORMATS if f.container != "mlx"] + [
         Format("mlx", q) for q in ("bf16", "f16", "f32", *(f"{b}bit" for b in range(2, 9)))
     ]
-    known += [Format("mlx", "4bit-g32")]
+    known += [Format("mlx", "4bit-g32"), Format("mlx", "8bit-g32")]
     for cell in compatibility.facts(name).cells:
         for pattern in cell.formats:
             one = Cell(formats=(pattern,), on=cell.on, runs=True, why="", sure="seen", source="")
@@ -93,6 +94,19 @@ def test_slices_are_whole_groups_as_the_driver_has_them(name: str) -> None:
             assert cell.slice % checkpoints.GROUPS.get(form(pattern).quantization, 1) == 0
 
 
+VARIANTS = {"cpu": "cpu", "cuda": "nvidia", "vulkan": "nvidia", "metal": "apple", "rocm": "amd"}
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [r for r in recipes() if r.variant in VARIANTS],
+    ids=lambda r: f"{r.engine}-{r.variant}",
+)
+def test_what_is_installed_is_what_the_cells_speak_of(recipe: Recipe) -> None:
+    kind = VARIANTS[recipe.variant]
+    assert compatibility.facts(recipe.engine).version(kind) == recipe.version  # type: ignore[arg-type]
+
+
 # ------------------------------------------------------------------------- facts, one by one
 
 X86 = Device(kind="cpu", machine="x86_64", instructions=frozenset({"avx2", "avx512f"}))
@@ -146,7 +160,10 @@ def card(capability: str) -> Device:
         ("lmstudio", "mlx:4bit", MAC, False, True, "read"),
         ("lmstudio", "mlx:4bit", X86, False, False, None),
         ("mlx", "mlx:4bit", X86, True, True, "seen"),
-        ("mlx", "mlx:8bit", X86, False, True, "read"),
+        ("mlx", "mlx:8bit", X86, False, True, "seen"),
+        ("mlx", "mlx:6bit", X86, False, True, "read"),
+        ("mlx", "safetensors:bf16", X86, False, True, "seen"),
+        ("mlx", "safetensors:awq", X86, False, False, None),
         ("mlx", "mlx:4bit", MAC, False, True, "read"),
         ("mlx", "gguf:q8_0", MAC, False, False, None),
     ],

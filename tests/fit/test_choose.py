@@ -139,6 +139,15 @@ def test_what_is_installed_and_best_for_the_hardware_is_taken() -> None:
     assert chosen("qwen3:8b", card, "vllm", platform="auto").platform == "vllm"
 
 
+def test_gpus_can_be_left_alone() -> None:
+    card = host(64, gpus=nvidia(1, 24))
+    assert chosen("qwen3:8b", card, "vllm", gpu=False).platform == "llama.cpp"
+    plan = chosen("qwen3:8b", card, "vllm", gpu=False, platform="vllm")
+    assert plan.gpus == 0
+    assert plan.memory_bytes("gpu") == 0
+    assert plan.memory_bytes("host") > 0
+
+
 def test_what_is_not_installed_is_planned_where_nothing_else_can() -> None:
     plan = chosen("qwen3:8b", host(64), format=AWQ)
     assert plan.platform == "vllm"

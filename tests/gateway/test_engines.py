@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from qwharf.catalog import pocket
 from qwharf.gateway import engines
 from qwharf.gateway.engine_client import key_headers
-from qwharf.gateway.engines.text import CALL, CONTENT, REASONING, Tags
+from qwharf.gateway.engines.text import CALL, CONTENT, REASONING, Breaks, Tags
 from qwharf.gateway.errors import ApiError
 from qwharf.gateway.requests import ChatRequest, Generation
 from qwharf.types import DeploymentSpec, Endpoint
@@ -177,6 +177,19 @@ async def test_plain_completion(gateway: Gateway, kind: str) -> None:
     sent = gateway.engine.body
     assert sent["prompt"] == "The capital is <think>"
     assert sent.get("raw", True) is True
+
+
+async def test_a_plain_completion_without_a_limit(gateway: Gateway, kind: str) -> None:
+    """Left out, most engines take 16; SGLang takes no null, and refuses more than is left."""
+    gateway.engine.steps = [answer({"error": {"message": "no"}}, 500)]
+    await gateway.post("/v1/completions", {"model": "pocket", "prompt": "Grüße"})
+    sent = gateway.engine.body
+    if kind in ("vllm", "lmstudio", "openai"):
+        assert sent["max_tokens"] is None
+    elif kind == "sglang":
+        assert sent["max_tokens"] == 2048 - 7 - 1
+    else:
+        assert "max_tokens" not in sent or sent["max_tokens"] >= 2048
 
 
 async def test_log_probabilities_in_the_old_form_of_completions(
@@ -516,6 +529,24 @@ def merged(pieces: list[tuple[str, str]]) -> list[tuple[str, str]]:
         else:
             made.append((kind, text))
     return made
+
+
+def test_breaks_around_an_empty_thought_are_left_out() -> None:
+    """As after ``/no_think``."""
+    breaks = Breaks()
+    assert breaks.reasoning("\n") + breaks.reasoning("\n") == ""
+    assert breaks.content("\n") + breaks.content("\nHi\n") == "Hi\n"
+    assert breaks.content("\nyou") == "\nyou"
+
+
+def test_breaks_within_a_thought_stay() -> None:
+    breaks = Breaks()
+    pieces = [breaks.reasoning(p) for p in ("\n", "a\n", "\n", "b", "\n")]
+    assert "".join(pieces) == "a\n\nb"
+
+
+def test_breaks_of_an_answer_without_thought_stay() -> None:
+    assert Breaks().content("\n\nHi") == "\n\nHi"
 
 
 def test_a_call_that_is_never_closed_is_text() -> None:

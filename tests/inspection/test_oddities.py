@@ -286,10 +286,10 @@ def test_other_gguf_files(tmp_path: Path, kind: str, what: str) -> None:
         "general.type": ("str", kind),
         "adapter.lora.alpha": ("f32", 16.0),
     }
-    name = "blk.0.attn_q.weight"
+    parts = ("lora_a", "lora_b") if kind == "adapter" else ("in_sum2", "counts")
     tensors: Tensors = [
-        (f"{name}.lora_a", (8, 256), GGML_TYPES["F32"]),
-        (f"{name}.lora_b", (256, 8), GGML_TYPES["F32"]),
+        (f"blk.0.attn_q.weight.{part}", shape, GGML_TYPES["F32"])
+        for part, shape in zip(parts, ((8, 256), (256, 8)), strict=True)
     ]
     header = gguf_header(metadata, tensors)
     path = tmp_path / "it.gguf"

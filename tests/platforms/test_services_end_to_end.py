@@ -21,7 +21,7 @@ from services import Home, installed, tree
 
 from qwharf.daemon.starting import free_port
 
-pytestmark = pytest.mark.engines
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(900)]
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Terminal:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=600,
             env=os.environ,
             check=False,
         )

@@ -26,6 +26,7 @@ from qwharf.cli.options import (
     kv_cache_option,
     model_argument,
     name_argument,
+    no_gpu_option,
     parallel_option,
     platform_option,
     with_output,
@@ -48,6 +49,7 @@ from qwharf.types import Deployment, Launch
 @context_option
 @parallel_option
 @kv_cache_option
+@no_gpu_option
 @click.option("--name", help="Name of the deployment; default: made from the model's.")
 @hub_option
 @hardware_option
@@ -63,6 +65,7 @@ def up(
     context: int | None,
     parallel: int,
     kv_cache: Any,
+    no_gpu: bool,
     name: str | None,
     hub: Any,
     spec: Path | None,
@@ -96,6 +99,7 @@ def up(
             context_tokens=context,
             parallel=parallel,
             kv_cache_type=kv_cache,
+            gpu=not no_gpu,
         ),
     )
     if dry_run:

@@ -76,26 +76,16 @@ def fidelity(
         picture.check_ending(plot)
     first, second = weights_at(a), weights_at(b)
     text, label = _text(text_file)
-    stored = measuring.read_side(first.path), measuring.read_side(second.path)
+    one = measuring.Subject.read(first.path, first.name)
+    other = measuring.Subject.read(second.path, second.name)
     with out.progress() as bar:
-        weights = measuring.compare_weights(*stored, progress=bar)
+        weights = measuring.compare_weights(one.stored, other.stored, progress=bar)
         outputs = None
         if not weights_only:
             outputs = measuring.compare_outputs(
-                (first.path, stored[0]),
-                (second.path, stored[1]),
-                text,
-                label,
-                tokens=tokens,
-                engine=engine,
-                progress=bar,
+                one, other, text, label, tokens=tokens, engine=engine, progress=bar
             )
-    found = Fidelity(
-        a=measuring.side_of(stored[0], first.path, first.name or first.path.name),
-        b=measuring.side_of(stored[1], second.path, second.name or second.path.name),
-        weights=weights,
-        outputs=outputs,
-    )
+    found = Fidelity(a=one.side(), b=other.side(), weights=weights, outputs=outputs)
     if plot is not None:
         picture.save(found, plot)
         out.step("plot", str(plot))

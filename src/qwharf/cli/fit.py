@@ -15,6 +15,7 @@ from qwharf.cli.options import (
     format_option,
     hardware_option,
     kv_cache_option,
+    no_gpu_option,
     parallel_option,
     platform_option,
     with_output,
@@ -34,6 +35,7 @@ from qwharf.types import Hardware, Plan
 @context_option
 @parallel_option
 @kv_cache_option
+@no_gpu_option
 @click.option("--all", "everything", is_flag=True, help="Show every fit, not the best per model.")
 @with_output
 def fit(
@@ -44,6 +46,7 @@ def fit(
     context: int | None,
     parallel: int,
     kv_cache: Any,
+    no_gpu: bool,
     everything: bool,
     out: Output,
 ) -> None:
@@ -67,6 +70,7 @@ def fit(
         context_tokens=context,
         parallel=parallel,
         kv_cache_type=kv_cache,
+        gpu=not no_gpu,
     )
     if model is not None:
         one(model, machine, wishes, means, out)

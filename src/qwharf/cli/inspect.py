@@ -89,6 +89,8 @@ def _size(found: Inspection) -> str:
 def _shape(found: Inspection) -> Iterator[tuple[str, str | None]]:
     if found.adapter is not None:
         yield from _adapter(found)
+    if found.what == "importance matrix":
+        yield from _importance(found)
     a = found.architecture
     if a is None or found.parameters is None:
         return
@@ -120,6 +122,14 @@ def _adapter(found: Inspection) -> Iterator[tuple[str, str | None]]:
     scale = "" if adapter.alpha is None else f", alpha {adapter.alpha:g}"
     yield "LoRA", f"rank {rank}{scale}, {billions(adapter.parameters)} parameters"
     yield "changes", f"{', '.join(adapter.modules)} in {count(len(adapter.layers), 'layer')}"
+
+
+def _importance(found: Inspection) -> Iterator[tuple[str, str | None]]:
+    datasets = found.metadata.get("imatrix.datasets")
+    yield "made from", ", ".join(map(str, datasets)) if isinstance(datasets, list) else None
+    chunks, size = (found.metadata.get(f"imatrix.chunk_{k}") for k in ("count", "size"))
+    if chunks is not None:
+        yield "of", f"{chunks} chunks of {size} tokens"
 
 
 def _behaviour(found: Inspection) -> Iterator[tuple[str, str | None]]:

@@ -14,6 +14,7 @@ from qwharf.errors import QwharfError
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module:attribute, one line for the list)
     "up": ("deploy:up", "Deploy a model: plan, get, convert, start, prove"),
+    "add": ("add:add", "Adopt a server that somebody else started"),
     "down": ("deploy:down", "Stop deployments"),
     "ps": ("deploy:ps", "List deployments"),
     "logs": ("deploy:logs", "Show what an engine said"),

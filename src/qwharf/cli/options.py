@@ -115,6 +115,9 @@ kv_cache_option = click.option(
     type=click.Choice(get_args(KvCacheType)),
     help="Type of the KV cache; which there are depends on the platform.",
 )
+no_gpu_option = click.option(
+    "--no-gpu", is_flag=True, help="Leave GPUs alone, and compute on the processor."
+)
 hub_option = click.option(
     "--from",
     "hub",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,35 +19,47 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Fidelity", "WeightErrors", "compare_outputs", "compare_weights", "read_side", "side_of"]
+__all__ = ["Fidelity", "Subject", "WeightErrors", "compare_outputs", "compare_weights"]
 
 CHUNK_TOKENS = 256
 TOKENS = 2_048
 
 
-def read_side(path: Path) -> Stored:
-    """The headers of a checkpoint folder or a GGUF file; see :func:`read_stored`."""
-    return read_stored(path)
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One of the two models, its headers read."""
 
+    path: Path
+    name: str
+    stored: Stored
 
-def side_of(stored: Stored, path: Path, name: str) -> Side:
-    """What is told of one of the two."""
-    from qwharf.formats.tensors import parameter_count
-    from qwharf.memory import weight_bytes_of_file
+    @classmethod
+    def read(cls, path: Path, name: str | None = None) -> Subject:
+        """Read a checkpoint folder's or a GGUF file's headers.
 
-    bits = 8 * weight_bytes_of_file(path) / parameter_count(stored.arch)
-    return Side(
-        path=path,
-        name=name,
-        format=stored.format,
-        size_bytes=sum(f.stat().st_size for f in stored.files),
-        bits_per_weight=round(bits, 4),
-    )
+        Raises:
+            InvalidFile, UnsupportedArchitecture, FormatUnavailable: see ``read_stored``.
+        """
+        return cls(path, name or path.resolve().name, read_stored(path))
+
+    def side(self) -> Side:
+        """What is told of it."""
+        from qwharf.formats.tensors import parameter_count
+        from qwharf.memory import weight_bytes_of_file
+
+        bits = 8 * weight_bytes_of_file(self.path) / parameter_count(self.stored.arch)
+        return Side(
+            path=self.path,
+            name=self.name,
+            format=self.stored.format,
+            size_bytes=sum(f.stat().st_size for f in self.stored.files),
+            bits_per_weight=round(bits, 4),
+        )
 
 
 def compare_outputs(
-    a: tuple[Path, Stored],
-    b: tuple[Path, Stored],
+    a: Subject,
+    b: Subject,
     text: str,
     label: str,
     *,
@@ -57,7 +70,7 @@ def compare_outputs(
     """What both predict on ``text``.
 
     Args:
-        a: the reference, its path and what was read of it.
+        a: the reference.
         b: what is measured.
         text: cut into tokens by A's tokenizer, which must be B's too.
         label: what to call the text.
@@ -72,15 +85,15 @@ def compare_outputs(
     """
     from qwharf.fidelity.predictions import measure
 
-    check_shapes(a[1], b[1])
-    ids = _encode(a[0], b[0], text, label)[:tokens]
+    check_shapes(a.stored, b.stored)
+    ids = _encode(a.path, b.path, text, label)[:tokens]
     chunks = [c for c in _cut(ids, CHUNK_TOKENS) if len(c) > 1]
     if not chunks:
         raise UsageError(label, found=f"{len(ids)} tokens", expected="a text of two at least")
-    columns = min(a[1].arch.vocab_size, b[1].arch.vocab_size)
+    columns = min(a.stored.arch.vocab_size, b.stored.arch.vocab_size)
     with (
-        _logits(*a, chunks, engine, progress, "A") as (of_a, through_a),
-        _logits(*b, chunks, engine, progress, "B") as (of_b, through_b),
+        _logits(a, chunks, engine, progress, "A") as (of_a, through_a),
+        _logits(b, chunks, engine, progress, "B") as (of_b, through_b),
     ):
         found = measure(chunks, of_a, of_b, columns)
     return OutputErrors(
@@ -125,8 +138,7 @@ def _cut(ids: Sequence[int], length: int) -> Iterator[Sequence[int]]:
 
 @contextmanager
 def _logits(
-    path: Path,
-    stored: Stored,
+    subject: Subject,
     chunks: Sequence[Sequence[int]],
     engine: bool,
     progress: Progress | None,
@@ -136,15 +148,15 @@ def _logits(
         if progress is not None:
             progress(f"predictions of {side}", done, total)
 
-    if not (engine and stored.gguf is not None):
+    if not (engine and subject.stored.gguf is not None):
         from qwharf.forward import logits
 
-        yield logits(path, chunks, progress=told), "forward"
+        yield logits(subject.path, chunks, progress=told), "forward"
         return
     from qwharf.fidelity.through_engine import EngineLogits, check_size
 
-    check_size(stored.arch.vocab_size, sum(map(len, chunks)))
-    with EngineLogits(
-        path, vocabulary=stored.arch.vocab_size, context_tokens=max(map(len, chunks))
-    ) as child:
-        yield child.logits(chunks), "llama.cpp"
+    vocabulary = subject.stored.arch.vocab_size
+    check_size(vocabulary, sum(map(len, chunks)))
+    longest = max(map(len, chunks))
+    with EngineLogits(subject.path, vocabulary=vocabulary, context_tokens=longest) as child:
+        yield child.logits(chunks, told), "llama.cpp"

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from qwharf.errors import EngineError, UsageError
+from qwharf.fidelity.weights import Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -123,19 +124,29 @@ class EngineLogits:
                 stream.close()
         self._process = None
 
-    def logits(self, chunks: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
+    def logits(
+        self, chunks: Sequence[Sequence[int]], progress: Progress | None = None
+    ) -> Iterator[NDArray[np.float32]]:
         """Log probabilities of every position but the last of each chunk (its row is empty).
+
+        Args:
+            chunks: token ids.
+            progress: ``(label, positions done, of all)``.
 
         Raises:
             EngineError: the engine answers with something else.
         """
         import httpx2
 
+        total, done = sum(len(chunk) - 1 for chunk in chunks), 0
         with httpx2.Client(base_url=self._url, timeout=PATIENCE_SECONDS) as client:
             for chunk in chunks:
                 made = np.full((len(chunk), self.vocabulary), -np.inf, np.float32)
                 for end in range(1, len(chunk)):
                     self._fill(made[end - 1], client, chunk[:end])
+                    done += 1
+                    if progress is not None:
+                        progress("engine", done, total)
                 yield made
 
     def _fill(self, row: NDArray[np.float32], client: Any, prompt: Sequence[int]) -> None:

@@ -57,7 +57,7 @@ class Search:
     def place(self, platform: str) -> tuple[Device, tuple[Gpu, ...]]:
         """What the platform computes with here: GPUs that it serves, else the processor."""
         facts = compatibility.facts(platform)
-        if self.hardware.gpus and self.means.engine(platform).gpu:
+        if self.hardware.gpus and self.wishes.gpu and self.means.engine(platform).gpu:
             if self.hardware.unified_memory:
                 gpus = self.hardware.gpus[:1]
             elif platform in TENSOR_PARALLEL:

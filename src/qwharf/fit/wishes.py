@@ -18,3 +18,5 @@ class Wishes:
     parallel: int = 1
     """Requests served at once."""
     kv_cache_type: KvCacheType | None = None
+    gpu: bool = True
+    """Whether GPUs may be used."""

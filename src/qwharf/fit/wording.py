@@ -115,7 +115,7 @@ def _remarks(site: Site, placed: Placed, means: Means) -> tuple[str, ...]:
         option = "--cuda" if site.hardware.gpus[0].vendor == "nvidia" else "--rocm"
         if placed.gpu_layers and means.installed is None:
             out.append(f"needs a build for the GPU: `qwharf engine install llama.cpp {option}`")
-        elif not placed.gpu_layers:
+        elif not means.engine(site.platform).gpu:
             out.append(
                 "the GPU is not used: PyPI's wheel of xllamacpp computes on the CPU; "
                 f"`qwharf engine install llama.cpp {option}` has another"

@@ -77,8 +77,12 @@ def _ffn(at: str, hidden: int, inner: int, role: Role) -> list[TensorSpec]:
 
 
 def parameter_count(arch: Architecture) -> int:
-    """All parameters; a tied embedding counts once."""
-    return sum(t.elements for t in checkpoint_tensors(_one_expert(arch))) + _other_experts(arch)
+    """All parameters; a tied embedding counts once. Layers are all alike, so one is counted."""
+    rest, whole = (
+        sum(t.elements for t in checkpoint_tensors(replace(_one_expert(arch), num_hidden_layers=n)))
+        for n in (0, 1)
+    )
+    return rest + (whole - rest) * arch.num_hidden_layers + _other_experts(arch)
 
 
 def non_embedding_parameter_count(arch: Architecture) -> int:

@@ -23,6 +23,7 @@ PARTS = (
     "weight_scale", "weight_scale_inv", "weight_shape", "weight_zero_point", "weight_g_idx",
     "input_scale", "lora_A", "lora_B", "lora_a", "lora_b", "lora_A.weight", "lora_B.weight",
     "lora_A.default.weight", "lora_B.default.weight", "weight.lora_a", "weight.lora_b",
+    "weight.in_sum2", "weight.counts",
 )  # fmt: skip
 """What one matrix may consist of, behind its module's name."""
 

@@ -37,6 +37,8 @@ class Applied:
     kv_bytes: int | None = None
     compute_bytes: int | None = None
     output_bytes: int | None = None
+    all_bytes: int | None = None
+    """Everything together, from an engine that says no more than that."""
     context_tokens: int | None = None
     """Of each request."""
     lines: Mapping[str, int] = field(default_factory=dict)
@@ -44,9 +46,9 @@ class Applied:
 
     @property
     def total_bytes(self) -> int | None:
-        """Weights, KV cache, compute and output buffers; ``None`` without the weights."""
+        """Weights, KV cache, compute and output buffers, or what is said of them together."""
         if self.weights_bytes is None:
-            return None
+            return self.all_bytes
         rest = (self.kv_bytes, self.compute_bytes, self.output_bytes)
         return self.weights_bytes + sum(size or 0 for size in rest)
 

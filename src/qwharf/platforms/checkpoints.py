@@ -18,8 +18,8 @@ from qwharf.platforms.llama_check import IDENTITY
 from qwharf.platforms.yarn import longest_context
 from qwharf.types import Architecture, DeploymentSpec, Format
 
-MAX_PARALLEL = 4096
-"""Above what any of the engines schedules at once by default."""
+MAX_PARALLEL = 1024
+"""vLLM's own default on large GPUs; it refuses more than it batches tokens, 2,048 at the least."""
 MAX_THREADS = 512
 
 # --------------------------------------------------------------------------------- the numbers

@@ -201,15 +201,15 @@ def _read_back(spec: DeploymentSpec, api: Ollama) -> Served:
 
 def _served(spec: DeploymentSpec, api: Ollama, entry: Mapping[str, Any] | None) -> Served:
     found = {k: v for k, v in (entry or {}).items() if isinstance(v, int)}
-    lines = {"all": "size", "of that on the GPU": "size_vram"}
     process = ollama_process.listener(api.url) if is_local(api.url) else None
     return Served(
         url=api.url,
         model=model_of(spec),
         engine=f"ollama {api.version() or ''}".strip(),
         applied=Applied(
+            all_bytes=found.get("size"),
             context_tokens=found.get("context_length"),
-            lines={label: found[key] for label, key in lines.items() if key in found},
+            lines={"on the GPU": found["size_vram"]} if "size_vram" in found else {},
         ),
         pid=process.pid if process else None,
     )

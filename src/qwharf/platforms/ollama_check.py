@@ -88,7 +88,8 @@ def check_file(spec: DeploymentSpec) -> None:
             found=f"{spec.context_tokens:,}",
             expected=f"at most {limit:,} with this file: Ollama would cut it to that in silence, "
             "and stretches positions (YaRN) only where the file itself says so",
-            hint=f"choose --context {limit} or less, or --platform llama.cpp",
+            hint=f"choose --context {limit} or less, --platform llama.cpp, or weights converted "
+            "from a checkpoint whose config.json asks for YaRN",
         )
 
 

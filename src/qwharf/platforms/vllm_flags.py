@@ -42,8 +42,9 @@ def environment(spec: DeploymentSpec, version: Version) -> dict[str, str]:
     """Variables to set for ``spec``."""
     env = {**OFFLINE, "VLLM_NO_USAGE_STATS": "1"}
     if not spec.gpus:
-        # Bound threads would sit on the same cores in every deployment.
-        env["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        # Bound threads would sit on the same cores in every deployment; and threads that wait by
+        # spinning starve each other beside anything else that runs.
+        env |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_WAIT_POLICY": "passive"}
         if spec.threads is not None:
             env["OMP_NUM_THREADS"] = str(spec.threads)
         if version < CPU_CACHE_BYTES:

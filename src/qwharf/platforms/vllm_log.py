@@ -17,8 +17,8 @@ GIB = 2**30
 _PHASES = (
     ("Application startup complete", "ready"),
     ("Capturing CUDA graphs", "capturing CUDA graphs"),
-    ("Warming up model", "compiling"),
-    ("torch.compile", "compiling"),
+    ("Warming up model for the compilation", "compiling"),
+    ("Dynamo bytecode transform time", "compiling"),
     ("KV cache size:", "allocating the KV cache"),
     ("Starting to load model", "loading weights"),
     ("non-default args:", "starting the engine"),

@@ -32,7 +32,7 @@ class Absent:
 class Stand(types.ModuleType):
     """A module that has every name."""
 
-    __path__ = []
+    __path__ = ()
     __version__ = "99.0"
 
     def __getattr__(self, name):

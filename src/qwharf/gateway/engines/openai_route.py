@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from qwharf.gateway.engine_errors import cannot
@@ -56,10 +56,9 @@ class OpenAiRoute:
         g = request.generation
         self.refuse(asked_of(g) | ({"logprobs"} if request.top_logprobs is not None else set()))
         body = self.sampling(g, spec) | self.limit(g, spec)
-        body.setdefault("max_tokens", None)  # left out it is 16
         if request.top_logprobs is not None:
             body["logprobs"] = request.top_logprobs
-        bodies = [body | {"prompt": p} for p in request.prompts]
+        bodies = [{"max_tokens": self.rest(p, spec), **body, "prompt": p} for p in request.prompts]
         return self.wire(COMPLETION_PATH, bodies, g, self.reader(spec))
 
     def embedding(self, request: EmbeddingRequest, spec: DeploymentSpec) -> Wire:
@@ -105,6 +104,10 @@ class OpenAiRoute:
         if g.max_tokens is None or "max_tokens" not in g.asked:
             return {}
         return {"max_tokens": g.max_tokens} if g.max_tokens < spec.context_tokens else {}
+
+    def rest(self, prompt: str | Sequence[int], spec: DeploymentSpec) -> int | None:
+        """The limit of a plain completion that has none: left out it would be 16, null is none."""
+        return None
 
     def thinking(self, request: ChatRequest) -> JsonObject:
         """The switch, as a variable of the template."""

@@ -7,13 +7,16 @@ so vLLM's names for its own must not be sent.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from qwharf.gateway.engines.openai_route import OpenAiRoute
 from qwharf.gateway.fields import JsonObject
 from qwharf.gateway.requests import ChatRequest, Generation
 from qwharf.types import DeploymentSpec
+
+LEAST_LIMIT = 16
+"""What it would take by itself."""
 
 
 class Sglang(OpenAiRoute):
@@ -30,6 +33,13 @@ class Sglang(OpenAiRoute):
         if made.get("top_k") == 0:
             made["top_k"] = -1
         return made | ({} if g.cache_prompt else {"cache_salt": uuid.uuid4().hex})
+
+    def rest(self, prompt: str | Sequence[int], spec: DeploymentSpec) -> int | None:
+        """It takes no null here, and refuses more than is left of the context: no token is shorter
+        than a byte.
+        """
+        longest = len(prompt.encode("utf-8", "replace")) if isinstance(prompt, str) else len(prompt)
+        return max(LEAST_LIMIT, spec.context_tokens - longest - 1)
 
     def tools(self, request: ChatRequest) -> JsonObject:
         """It knows ``parallel_tool_calls``."""

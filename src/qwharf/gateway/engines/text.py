@@ -78,11 +78,12 @@ class Breaks:
     """
 
     def __init__(self) -> None:
-        self._thought = self._said = False
+        self._opened = self._thought = self._said = False
         self._held = ""
 
     def reasoning(self, text: str) -> str:
         """What of ``text`` goes on; breaks at its end wait for more."""
+        self._opened = True
         text = self._held + (text if self._thought else text.lstrip("\n"))
         kept = text.rstrip("\n")
         self._thought = self._thought or bool(kept)
@@ -91,7 +92,7 @@ class Breaks:
 
     def content(self, text: str) -> str:
         """What of ``text`` goes on."""
-        if not self._said and self._thought:
+        if self._opened and not self._said:
             text = text.lstrip("\n")
         self._held = ""
         self._said = self._said or bool(text)
