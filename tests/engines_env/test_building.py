@@ -47,7 +47,7 @@ def test_it_is_found_when_it_is_made(settings: Settings) -> None:
     manifest = json.loads((made.folder / MANIFEST).read_text("utf-8"))
     assert manifest["engine_version"] == "1 (fake)"
     assert manifest["size_bytes"] == len(SERVER)
-    assert states[-1].phase == "checking"
+    assert states[-1].phase == "check"
 
 
 def test_a_second_time_it_is_only_found(settings: Settings) -> None:
@@ -141,7 +141,7 @@ def test_two_at_once_make_one(settings: Settings) -> None:
     first.join(30)
     second.join(30)
     assert len(calls) == 1 and len(made) == 2 and made[0] == made[1]
-    assert [s.phase for s in states] == ["waiting"]
+    assert [s.phase for s in states] == ["wait"]
 
 
 KILLED = """

@@ -11,6 +11,9 @@ from conftest import Filled
 from qwharf.cli.main import main
 from qwharf.settings import Settings
 
+pytestmark = pytest.mark.timeout(900)
+"""Environments are made; on a busy machine that takes minutes."""
+
 
 def run(*words: str) -> int:
     with pytest.raises(SystemExit) as ended:

@@ -281,8 +281,9 @@ class Status:
             self.out.step(self.phase, self._text(self.last))
 
     def _line(self, state: State) -> str:
-        name = self.out.style(f"{state.phase:>11}", "bold", "cyan", err=True)
-        return f"{name}  {self._text(state)}  {state.detail}"[:120]
+        name = self.out.style(f"{state.phase:>8}", "bold", "cyan", err=True)
+        text = self._text(state)
+        return f"{name}  {text}" + (f"  {state.detail[:60]}" if state.detail != text else "")
 
     def _text(self, state: State) -> str:
         parts = []
