@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
 from typing import Any
 
@@ -66,11 +68,14 @@ def install(name: str, variant: str | None, installer: Any, again: bool, out: Ou
 
     which, version = split(name)
     status = Status(out)
+    # Who is told to stop tidies up, too.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     begun = time.monotonic()
     try:
         made = make(which, version, variant, tell=status, installer=installer, again=again)
     finally:
         status.close()
+        signal.signal(signal.SIGTERM, before)
     manifest = read_manifest(made.folder)
     seconds = time.monotonic() - begun
     out.step("ready", f"{made.engine} {made.version} ({made.variant}) after {seconds:.0f} s")
