@@ -1,6 +1,7 @@
 """A version's folder appears whole or not at all, whoever else is at it and whoever dies."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def test_it_is_found_when_it_is_made(settings: Settings) -> None:
     manifest = json.loads((made.folder / MANIFEST).read_text("utf-8"))
     assert manifest["engine_version"] == "1 (fake)"
     assert manifest["size_bytes"] == len(SERVER)
-    assert states[-1].phase == "checking"
+    assert states[-1].phase == "check"
 
 
 def test_a_second_time_it_is_only_found(settings: Settings) -> None:
@@ -141,7 +142,7 @@ def test_two_at_once_make_one(settings: Settings) -> None:
     first.join(30)
     second.join(30)
     assert len(calls) == 1 and len(made) == 2 and made[0] == made[1]
-    assert [s.phase for s in states] == ["waiting"]
+    assert [s.phase for s in states] == ["wait"]
 
 
 KILLED = """
@@ -196,6 +197,29 @@ def test_a_killed_installation_is_none(killed: Settings) -> None:
 def test_what_it_left_can_be_removed(killed: Settings) -> None:
     assert clean(killed) == ("llama.cpp/.building-native",)
     assert folders(killed) == [".locks"]
+
+
+ORPHAN = KILLED.replace(
+    "time.sleep(60)",
+    "from qwharf.engines.running import run; "
+    "run(['/bin/sh', '-c', 'echo $$; exec sleep 60'], on_line=lambda x: print(x, flush=True))",
+)
+
+
+def test_what_it_started_keeps_the_lock(settings: Settings) -> None:
+    """Pip goes on for a while when we are killed: nobody may take its folder away."""
+    place = settings.data_dir.parent
+    with subprocess.Popen(
+        [sys.executable, "-c", ORPHAN, str(place)], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None and child.stdout.readline() == "half\n"
+        orphan = int(child.stdout.readline())
+        child.send_signal(signal.SIGKILL)
+    assert leftovers(settings) == ()
+    os.kill(orphan, signal.SIGKILL)
+    while not leftovers(settings):
+        time.sleep(0.01)
+    assert clean(settings) == ("llama.cpp/.building-native",)
 
 
 def test_an_interrupted_one_leaves_nothing(settings: Settings) -> None:

@@ -1,7 +1,10 @@
 """The commands, as a person and as a program use them."""
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,9 @@ import pytest
 from conftest import Filled
 from qwharf.cli.main import main
 from qwharf.settings import Settings
+
+pytestmark = pytest.mark.timeout(900)
+"""Environments are made; on a busy machine that takes minutes."""
 
 
 def run(*words: str) -> int:
@@ -105,3 +111,15 @@ def test_a_system_engine_is_not_removed(
     assert run("rm", "sglang") == 2
     assert str(prefix) in capsys.readouterr().err
     assert prefix.is_dir()
+
+
+def test_told_to_stop_it_tidies_up(settings: Settings) -> None:
+    place = settings.data_dir / "engines/mlx"
+    command = [sys.executable, "-m", "qwharf", "engine", "install", "mlx", "--with", "pip"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as child:
+        while not list(place.glob(".building-*/work")):
+            assert child.poll() is None, child.stderr and child.stderr.read()
+            time.sleep(0.01)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(60) == 143
+    assert [p.name for p in place.iterdir()] == [".locks"]

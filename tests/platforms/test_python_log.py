@@ -1,7 +1,7 @@
 """Reasons found in the logs of engines written in Python.
 
-The files in ``engine_logs`` are what vLLM 0.32.0 and mlx-lm 0.32.2 wrote on a processor when the
-thing happened; lines about GPUs are put together from the texts in the engines' sources.
+The files in ``engine_logs`` are what vLLM 0.32.0 wrote on a processor, and SGLang 0.5.23 with a
+stand-in for its kernels; lines about GPUs are put together from the texts in their sources.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def log(name: str) -> list[str]:
 RECORDED = {
     "vllm-port": "its port is in use",
     "vllm-context": "a context of 5000 tokens was asked for, the weights hold 4096",
+    "vllm-option": "an option was refused: unrecognized arguments: --no-such-option 3",
 }
 
 
@@ -54,6 +55,24 @@ def test_a_recorded_start_is_followed() -> None:
     assert "told to stop" in vllm_log.explain(lines, -15)
     assert "SIGKILL" in vllm_log.explain(lines, -9)
     assert vllm_log.explain(lines, None) == "the engine does not answer"
+
+
+def test_a_recorded_start_of_sglang_is_followed() -> None:
+    """With the traceback of a try that it makes too early, and goes on after."""
+    lines = log("sglang-ready")
+    phases = [name for name in map(sglang_log.phase, lines) if name is not None]
+    assert phases == [
+        "starting the engine",
+        "loading weights",
+        "allocating the KV cache",
+        "warming up",
+        "ready",
+    ]
+    applied = sglang_log.applied(lines)
+    assert applied.context_tokens == 4096
+    assert applied.kv_bytes == pytest.approx(0.02 * 2**30, rel=0.01)  # it writes two digits
+    assert "SIGKILL" in sglang_log.explain(lines, -9)
+    assert "Connection" not in sglang_log.explain(lines, -9)
 
 
 TWO_PROCESSES = [

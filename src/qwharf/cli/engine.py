@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
 from typing import Any
 
@@ -66,11 +68,14 @@ def install(name: str, variant: str | None, installer: Any, again: bool, out: Ou
 
     which, version = split(name)
     status = Status(out)
+    # Who is told to stop tidies up, too.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     begun = time.monotonic()
     try:
         made = make(which, version, variant, tell=status, installer=installer, again=again)
     finally:
         status.close()
+        signal.signal(signal.SIGTERM, before)
     manifest = read_manifest(made.folder)
     seconds = time.monotonic() - begun
     out.step("ready", f"{made.engine} {made.version} ({made.variant}) after {seconds:.0f} s")
@@ -281,8 +286,9 @@ class Status:
             self.out.step(self.phase, self._text(self.last))
 
     def _line(self, state: State) -> str:
-        name = self.out.style(f"{state.phase:>11}", "bold", "cyan", err=True)
-        return f"{name}  {self._text(state)}  {state.detail}"[:120]
+        name = self.out.style(f"{state.phase:>8}", "bold", "cyan", err=True)
+        text = self._text(state)
+        return f"{name}  {text}" + (f"  {state.detail[:60]}" if state.detail != text else "")
 
     def _text(self, state: State) -> str:
         parts = []

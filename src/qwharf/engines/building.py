@@ -75,7 +75,7 @@ def make(order: Order, fill: Fill, settings: Settings, tell: Tell) -> Installed:
     building = final.with_name(BUILDING + order.version)
 
     def waiting() -> None:
-        tell(State("waiting", detail="another process installs or removes it"))
+        tell(State("wait", detail="another process installs or removes it"))
 
     with _storage_errors(order.what), locked(_lock_of(final), waiting):
         here = _already(order, settings)
@@ -96,7 +96,7 @@ def make(order: Order, fill: Fill, settings: Settings, tell: Tell) -> Installed:
                     "created_at": begun,
                     **facts,
                 }
-                tell(State("checking", detail="trying it for the first time"))
+                tell(State("check", detail="trying it for the first time"))
                 manifest["engine_version"] = _try(building, manifest, order, log)
             if (building / ENVIRONMENT).is_dir():
                 moving.rename_in_scripts(building / ENVIRONMENT, building, final)

@@ -116,7 +116,7 @@ def _fill(recipe: Recipe, installer: Installer, folder: Path, tell: Tell) -> dic
     )
     installer.install(lock, tell)
     shutil.rmtree(folder / WORK)
-    tell(State("installing", len(resolved.packages), len(resolved.packages)))
+    tell(State("install", len(resolved.packages), len(resolved.packages)))
     if recipe.alias:
         _add_alias(site_packages(environment), recipe.alias, f"{recipe.version}+{recipe.variant}")
     engine = _package_of(recipe)

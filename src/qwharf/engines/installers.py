@@ -19,6 +19,7 @@ from qwharf.engines.known import Recipe
 from qwharf.engines.packages import Package, Resolved
 from qwharf.engines.progress import Reader, State, Tell
 from qwharf.engines.running import Finished, run
+from qwharf.errors import QwharfError, StorageError
 
 WORK = "work"
 RETRIES = ("--retries", "2")
@@ -76,17 +77,18 @@ class _Base:
         self.work.mkdir(exist_ok=True)
 
     def _run(
-        self, argv: Sequence[str], tell: Tell, *, phase: str, total: int | None = None
+        self, argv: Sequence[str], tell: Tell, *, phase: str, wanted: Sequence[Package] = ()
     ) -> Finished:
-        reader = Reader(phase, total, tell)
+        reader = Reader(phase, len(wanted) or None, tell)
         place = site_packages(self.environment)
+        names = {packages.canonical(p.name) for p in wanted}
         reader.tell()
         return run(
             argv,
             cwd=self.work,
             log=self.log,
             on_line=reader.line,
-            on_wait=lambda: reader.installed(len(packages.present(place))),
+            on_wait=lambda: reader.installed(len(names & packages.present(place))),
         )
 
     def _resolve(
@@ -107,7 +109,7 @@ class _Base:
             raise self._failed(finished)
         return chosen, needed
 
-    def _failed(self, finished: Finished) -> Exception:
+    def _failed(self, finished: Finished) -> QwharfError:
         return failures.explain(self.what, finished.lines, self.log.name)
 
     def _file(self, name: str, lines: Sequence[str]) -> Path:
@@ -127,16 +129,16 @@ class Pip(_Base):
 
     def create(self, tell: Tell) -> None:
         """With the newest pip that the index has: old ones fetch whole packages to resolve."""
-        tell(State("preparing", detail="looking for a Python"))
+        tell(State("prepare", detail="looking for a Python"))
         python = pythons.find(self.minors, needs_venv=True)
         if python is None:
             raise pythons.missing(self.what, self.minors)
-        tell(State("preparing", detail=f"an environment of Python {python.text}"))
+        tell(State("prepare", detail=f"an environment of Python {python.text}"))
         made = run([str(python.path), "-m", "venv", str(self.environment)], log=self.log)
         if made.code:
             raise self._failed(made)
         # Without an index (a wheelhouse, say) the pip that came with Python does as well.
-        self._run(self._pip("install", "--upgrade", "pip"), progress.quiet, phase="preparing")
+        self._run(self._pip("install", "--upgrade", "pip"), progress.quiet, phase="prepare")
         said = run(self._pip("--version"), log=self.log)
         found = re.match(r"pip (\d+(?:\.\d+)*)", said.lines[-1] if said.lines else "")
         if found is None:
@@ -168,7 +170,7 @@ class Pip(_Base):
             *("install", "--dry-run", "--ignore-installed", "--only-binary", ":all:"),
             *("--report", str(report), *words),
         )
-        finished = self._run(argv, tell, phase="resolving")
+        finished = self._run(argv, tell, phase="resolve")
         if finished.code:
             return finished, []
         text = report.read_text("utf-8")
@@ -179,13 +181,13 @@ class Pip(_Base):
         wanted = packages.parse_lock(lock.read_text("utf-8"), str(lock))
         strict = ["--require-hashes"] if packages.are_hashed(wanted) else []
         argv = self._pip("install", "--no-deps", *strict, "--requirement", str(lock))
-        finished = self._run(argv, tell, phase="downloading", total=len(wanted))
+        finished = self._run(argv, tell, phase="download", wanted=wanted)
         if finished.code:
             raise self._failed(finished)
 
     def add(self, requirements: Sequence[str], tell: Tell) -> None:
         """Install what is only needed while something else is made."""
-        finished = self._run(self._pip("install", *requirements), tell, phase="downloading")
+        finished = self._run(self._pip("install", *requirements), tell, phase="download")
         if finished.code:
             raise self._failed(finished)
 
@@ -194,7 +196,7 @@ class Pip(_Base):
         folder = self.work / "download"
         words = ("download", "--no-deps", "--no-build-isolation", "--no-binary", name)
         argv = self._pip(*words, "--dest", str(folder), f"{name}=={version}")
-        finished = self._run(argv, tell, phase="downloading")
+        finished = self._run(argv, tell, phase="download")
         archives = sorted(folder.glob("*.tar.gz"))
         if finished.code or not archives:
             raise self._failed(finished)
@@ -219,6 +221,12 @@ class Uv(_Base):
         super().__init__(what, environment, log, minors)
         self.program = program
 
+    def _failed(self, finished: Finished) -> QwharfError:
+        error = super()._failed(finished)
+        if not isinstance(error, StorageError):
+            error.hint += "; uv does not know pip's settings: `--with pip` installs with pip"
+        return error
+
     def describe(self) -> str:
         """``uv 0.9.1``."""
         said = run([self.program, "--version"], log=self.log).lines
@@ -226,13 +234,11 @@ class Uv(_Base):
 
     def create(self, tell: Tell) -> None:
         """With a Python of this machine, else with one that uv fetches."""
-        tell(State("preparing", detail="looking for a Python"))
+        tell(State("prepare", detail="looking for a Python"))
         python = pythons.find(self.minors, needs_venv=False)
         named = str(python.path) if python else self.minors[0]
         tell(
-            State(
-                "preparing", detail=f"an environment of Python {python.text if python else named}"
-            )
+            State("prepare", detail=f"an environment of Python {python.text if python else named}")
         )
         argv = [self.program, "venv", "--no-project", "--python", named, str(self.environment)]
         made = run(argv, log=self.log)
@@ -265,7 +271,7 @@ class Uv(_Base):
             *("--no-header", "--only-binary", ":all:", "--color", "never", *BEST_MATCH),
             *("--python", str(python_of(self.environment)), "--output-file", str(out), *words),
         ]
-        finished = self._run(argv, tell, phase="resolving")
+        finished = self._run(argv, tell, phase="resolve")
         if finished.code:
             return finished, []
         return finished, packages.parse_lock(out.read_text("utf-8"), str(out))
@@ -279,7 +285,7 @@ class Uv(_Base):
             *(*BEST_MATCH, *strict),
             *("--python", str(python_of(self.environment)), "--requirement", str(lock)),
         ]
-        finished = self._run(argv, tell, phase="downloading", total=len(wanted))
+        finished = self._run(argv, tell, phase="download", wanted=wanted)
         if finished.code:
             raise self._failed(finished)
 

@@ -59,11 +59,11 @@ def build(folder: Path, log: TextIO, tell: Tell) -> dict[str, Any]:
     tools = folder / "tools"
     pip = Pip(WHAT, tools, log, PYTHONS)
     pip.create(tell)
-    tell(State("downloading", detail=f"{recipe.package} {recipe.version}"))
+    tell(State("download", detail=f"{recipe.package} {recipe.version}"))
     wanted = ["scikit-build-core", *(t for t in ("cmake", "ninja") if shutil.which(t) is None)]
     pip.add(wanted, tell)
     archive = pip.source(recipe.package, recipe.version, tell)
-    tell(State("unpacking", detail=archive.name))
+    tell(State("unpack", detail=archive.name))
     source = unpack(archive, folder / "source")
     program = compile_server(source, folder / "build", tools / SCRIPTS, log, tell)
     (folder / SCRIPTS).mkdir()
@@ -104,7 +104,7 @@ def compile_server(source: Path, folder: Path, tools: Path, log: TextIO, tell: T
         if finished.code:
             raise failures.explain(WHAT, finished.lines, log.name, doing="build")
 
-    tell(State("building", detail="configuring"))
+    tell(State("compile", detail="configuring"))
     step([cmake, *generator, "-S", str(source), "-B", str(folder), *OPTIONS])
     jobs = str(usable_cores())
     step([cmake, "--build", str(folder), "--target", PROGRAM, "--parallel", jobs])
@@ -136,9 +136,9 @@ def counter(tell: Tell) -> Callable[[str], None]:
     def line(text: str) -> None:
         if found := NINJA.match(text):
             done, total = int(found[1]), int(found[2])
-            tell(State("building", done, total, detail=text.rsplit("/", 1)[-1][:60]))
+            tell(State("compile", done, total, detail=text.rsplit("/", 1)[-1][:60]))
         elif found := MAKE.match(text):
-            tell(State("building", int(found[1]), 100))
+            tell(State("compile", int(found[1]), 100))
 
     return line
 

@@ -22,7 +22,8 @@ class State:
     """Where an installation is."""
 
     phase: str
-    """``preparing``, ``resolving``, ``downloading``, ``installing``, ``building``, ``checking``."""
+    """``prepare``, ``resolve``, ``download``, ``install``, ``unpack``, ``compile``, ``check``; or
+    ``wait``."""
     done: int = 0
     """Packages, or steps of a build."""
     total: int | None = None
@@ -66,7 +67,7 @@ class Reader:
             self._detail = (found[1] or found[2]).rsplit("/", 1)[-1]
         elif PIP_INSTALLING.match(text) or UV_PREPARED.match(text):
             self._settle()
-            self.phase, self.done, self._detail = "installing", 0, ""
+            self.phase, self.done, self._detail = "install", 0, ""
         else:
             return
         self.tell()
@@ -79,7 +80,7 @@ class Reader:
 
     def installed(self, count: int) -> None:
         """``count`` packages lie in the environment."""
-        if self.phase == "installing" and count != self.done:
+        if self.phase == "install" and count != self.done:
             self.done = count
             self.tell()
 

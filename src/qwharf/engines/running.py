@@ -94,6 +94,7 @@ def run(
             stderr=subprocess.STDOUT,
             cwd=cwd,
             env=environment(extra),
+            close_fds=False,  # the lock goes with it; all other files are closed by themselves
             start_new_session=True,  # Ctrl-C is for us; what the child started ends with it
             text=True,
             encoding="utf-8",

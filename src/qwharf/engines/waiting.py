@@ -17,7 +17,9 @@ PAUSE_SECONDS = 0.2
 def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[bool]:
     """Hold the lock ``path``, waiting as long as its holder lives; whether it had to wait.
 
-    The lock's file stays: an empty one costs nothing, and deleting it would need care.
+    Programs that :func:`qwharf.engines.running.run` starts meanwhile inherit it: should we be
+    killed, it is theirs until the last of them has ended. The lock's file stays: an empty one
+    costs nothing, and deleting it would need care.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
@@ -28,6 +30,7 @@ def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[bo
                 on_wait()
             waited = True
             time.sleep(PAUSE_SECONDS)
+        os.set_inheritable(handle, True)
         try:
             yield waited
         finally:
