@@ -163,7 +163,7 @@ def test_what_is_missing_or_impossible_is_named(
             {"quantization_config": {"quant_method": "compressed-tensors"}},
             "safetensors:compressed-tensors",
         ),
-        ({"quantization": {"bits": 4, "group_size": 128}}, "mlx:4bit"),
+        ({"quantization": {"bits": 4, "group_size": 128}}, "mlx:4bit-g128"),
         (
             {"quantization": {"bits": 6}, "quantization_config": {"bits": 6, "group_size": 64}},
             "mlx:6bit",

@@ -42,6 +42,8 @@ BYTES_PER_ELEMENT = 40
 """What an element in work takes at most: its float32 and the copies that encoders make of it."""
 CHUNK_ELEMENTS = 1 << 20
 """Elements in work per thread, at most: 4 MiB as float32, which stays within a core's cache."""
+WIDE_ELEMENTS = 8 << 20
+"""The same where rows become columns: each row of the target is a write, and should be long."""
 FLUSH_BYTES = 256 << 20
 FLUSH_SECONDS = 5.0
 PROGRESS_SECONDS = 0.25
@@ -102,7 +104,7 @@ class _Job:
         budget = max(0, memory_bytes - BASE_BYTES) // BYTES_PER_ELEMENT
         least = max((_least_elements(self.units[i]) for i in self.todo), default=1)
         self.threads = max(1, min(threads, budget // least))
-        self.chunk_elements = min(CHUNK_ELEMENTS, budget // self.threads)
+        self.budget_elements = budget // self.threads
         self.progress = progress
         self.files = Files()
         self.finished: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
@@ -162,11 +164,13 @@ class _Job:
 
     def _chunks_of(self, index: int) -> Iterator[_Chunk]:
         unit = self.units[index]
+        across = any(part.along == "columns" for part, _ in unit.parts)
+        most = min(WIDE_ELEMENTS if across else CHUNK_ELEMENTS, self.budget_elements)
         at = 0
         for number, piece in enumerate(unit.pieces):
             rows, columns = piece.shape
             least = max(piece.step, unit.encoders[number].step)
-            step = max(1, self.chunk_elements // columns // least) * least
+            step = max(1, most // columns // least) * least
             for first in range(0, rows, step):
                 count = min(step, rows - first)
                 yield _Chunk(index, number, first, count, at + first)
