@@ -1,4 +1,4 @@
-"""What a server is, told by what it answers (PLATFORMS 1 to 5): its kind, models and context.
+"""What a server is, told by what it answers: its kind, models and context.
 
 Only questions that change nothing are asked. SGLang answers as an Ollama too, and everybody has
 OpenAI's list of models, so the order of the questions matters.
