@@ -1,6 +1,6 @@
 """OpenAI's messages: every form that clients use, brought into the one that templates know.
 
-Qwen3's template renders a list of parts as nothing and, in one of its revisions, fails on null
+Qwen3's template renders a list of parts as nothing and, in one of its revisions, fails on null,
 so contents become text here, and null becomes empty.
 """
 
