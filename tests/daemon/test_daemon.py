@@ -124,10 +124,14 @@ def test_following_a_log(home: Home, tmp_path: Path) -> None:
     spec = wish(tmp_path)
     home.client.deploy(spec)
     got: list[str] = []
-    follower = threading.Thread(
-        target=lambda: got.extend(home.client.logs("engine", tail=1, follow=True))
-    )
+
+    def follow() -> None:
+        for line in home.client.logs("engine", tail=1, follow=True):
+            got.append(line)
+
+    follower = threading.Thread(target=follow)
     follower.start()
+    until(lambda: got)  # it follows
     first = starts(spec)[0][0]
     until(lambda: is_dead(first) or os.kill(first, signal.SIGKILL))
     until(lambda: len(starts(spec)) == 2 and home.client.get("engine").state == "ready")

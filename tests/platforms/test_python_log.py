@@ -28,12 +28,16 @@ RECORDED = {
     "vllm-port": "its port is in use",
     "vllm-context": "a context of 5000 tokens was asked for, the weights hold 4096",
     "vllm-option": "an option was refused: unrecognized arguments: --no-such-option 3",
+    "vllm-cache": "the KV cache of 4096 tokens takes 0.01 GiB, and 0.0 GiB are left for it",
+    "sglang-context": "a context of 9000 tokens was asked for, the weights hold 4096",
 }
+EXPLAIN = {"vllm": vllm_log.explain, "sglang": sglang_log.explain}
 
 
 @pytest.mark.parametrize(("name", "why"), RECORDED.items())
 def test_the_reason_is_found_in_what_was_recorded(name: str, why: str) -> None:
-    told = vllm_log.explain([DAEMON, *log(name), "--- qwharf: engine 7 ended"], 1)
+    explain = EXPLAIN[name.partition("-")[0]]
+    told = explain([DAEMON, *log(name), "--- qwharf: engine 7 ended"], 1)
     assert why in told
     assert "\n" not in told
     assert "Traceback" not in told

@@ -34,7 +34,7 @@ MOVED = frozenset(
         "qwen3:235b-a22b",
     }
 )
-"""Tags of Ollama's library that once were the hybrid models and are Thinking-2507 now (FACTS 3.5):
+"""Tags of Ollama's library that once were the hybrid models and are Thinking-2507 now:
 which one lies there, the name does not tell."""
 
 

@@ -78,15 +78,16 @@ def attention(queries: F32, keys: F32, values: F32) -> F32:
     group = heads // keys.shape[1]
     out = np.empty((tokens, heads, dim), np.float32)
     factor = np.float32(1 / math.sqrt(dim))
-    for shared in range(keys.shape[1]):
-        mine = slice(shared * group, (shared + 1) * group)
-        key, value = keys[:, shared].T, values[:, shared]
-        for first in range(0, tokens, QUERY_ROWS):
-            last = min(first + QUERY_ROWS, tokens)
-            scores = queries[first:last, mine].swapaxes(0, 1) @ key[:, :last]
+    for first in range(0, tokens, QUERY_ROWS):
+        last = min(first + QUERY_ROWS, tokens)
+        later = np.triu(np.full((last - first, last), -np.inf, np.float32), first + 1)
+        for shared in range(keys.shape[1]):
+            mine = slice(shared * group, (shared + 1) * group)
+            scores = queries[first:last, mine].swapaxes(0, 1) @ keys[:last, shared].T
             scores *= factor
-            scores[:, np.triu(np.ones((last - first, last), bool), first + 1)] = -np.inf
-            out[first:last, mine] = (softmax(scores) @ value[:last]).swapaxes(0, 1)
+            scores += later
+            made = softmax(scores) @ values[:last, shared]
+            out[first:last, mine] = made.swapaxes(0, 1)
     return out.reshape(tokens, heads * dim)
 
 

@@ -2,7 +2,7 @@
 
 Every engine has a shape of errors of its own: OpenAI's object, SGLang's without the wrapper, plain
 text under ``error`` (mlx-lm, Ollama, LM Studio), and Ollama's with llama.cpp's whole JSON inside
-that text (PLATFORMS 3.7). All become OpenAI's, with one code for what programs act on.
+that text. All become OpenAI's, with one code for what programs act on.
 """
 
 from __future__ import annotations

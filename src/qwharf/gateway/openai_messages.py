@@ -1,7 +1,7 @@
 """OpenAI's messages: every form that clients use, brought into the one that templates know.
 
-Qwen3's template renders a list of parts as nothing and, in one of its revisions, fails on null
-(FACTS 2.4), so contents become text here, and null becomes empty.
+Qwen3's template renders a list of parts as nothing and, in one of its revisions, fails on null,
+so contents become text here, and null becomes empty.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a server is, told by what it answers (PLATFORMS 1 to 5): its kind, models and context.
+"""What a server is, told by what it answers: its kind, models and context.
 
 Only questions that change nothing are asked. SGLang answers as an Ollama too, and everybody has
 OpenAI's list of models, so the order of the questions matters.
@@ -53,7 +53,7 @@ def root(url: str) -> str:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        host = None
+        parts, host = urlsplit(""), None
     if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
         raise UsageError(
             url, found="no address of a server", expected="a URL such as http://127.0.0.1:8000"

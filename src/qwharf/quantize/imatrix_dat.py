@@ -54,7 +54,7 @@ class _Reader:
         self.at = 0
 
     def importance(self) -> Importance:
-        count = self.number("the number of entries", 1, MAX_ENTRIES)
+        count = self.number("the number of entries", 1, MAX_ENTRIES, " in llama.cpp's older form")
         entries: dict[str, Entry] = {}
         left = MAX_VALUES
         for _ in range(count):
@@ -92,10 +92,10 @@ class _Reader:
         self.at += count
         return data
 
-    def number(self, what: str, least: int, most: int) -> int:
+    def number(self, what: str, least: int, most: int, where: str = "") -> int:
         (value,) = struct.unpack("<i", self.take(4, what))
         if not least <= value <= most:
-            raise self.refused(f"{what} = {value:,}", f"from {least:,} to {most:,}")
+            raise self.refused(f"{what} = {value:,}", f"from {least:,} to {most:,}{where}")
         return int(value)
 
     def text(self, what: str, least: int, most: int) -> str:

@@ -1,4 +1,4 @@
-"""LM Studio's OpenAI route (LMSTUDIO 3; read in its documentation and issues, never seen running).
+"""LM Studio's OpenAI route (read in its documentation and issues, never seen running).
 
 Thinking is switched by ``reasoning_effort`` alone: ``chat_template_kwargs`` has no effect. Where
 thoughts stand depends on a setting of its user: in ``reasoning_content``, in ``reasoning``, or

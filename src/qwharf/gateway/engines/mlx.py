@@ -1,4 +1,4 @@
-"""mlx-lm's server (PLATFORMS 5; fields as its 0.32.2 has them).
+"""mlx-lm's server (fields as its 0.32.2 has them).
 
 It ignores formats, ``tool_choice`` and what else it does not know, in silence; gives log
 probabilities without the chosen token; stops after 512 tokens unless told; looks for penalties at

@@ -1,4 +1,4 @@
-"""Ollama, by its own routes (PLATFORMS 3; seen with 0.33).
+"""Ollama, by its own routes (seen with 0.33).
 
 Its OpenAI route overrides the sampling of whoever asks, ignores switches and ``tool_choice``, and
 puts the chat template around plain prompts; its own routes cut what is too long in silence, unless

@@ -1,4 +1,4 @@
-"""SGLang's server (PLATFORMS 2, FACTS 3.2; fields as its 0.5.23 has them).
+"""SGLang's server (fields as its 0.5.23 has them).
 
 It answers with ``reasoning_content`` already, and drops fields that it does not know in silence:
 so vLLM's names for its own must not be sent.

@@ -1,4 +1,4 @@
-"""vLLM's server (PLATFORMS 1, FACTS 3.1; fields as its 0.32 has them).
+"""vLLM's server (fields as its 0.32 has them).
 
 It refuses a prompt together with a limit of output that go beyond its context, so limits that
 nobody asked for are not sent.
