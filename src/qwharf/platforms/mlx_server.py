@@ -88,6 +88,16 @@ def await_eof() -> None:
     stop()
 
 
+def check_messages(messages: Any) -> None:
+    """Stands where mlx-lm fetches images that a request names: nothing is fetched. What is no list
+    of messages would end its thread, and so the process.
+    """
+    if not isinstance(messages, list) or not messages:
+        raise ValueError("messages must be a list of messages")
+    if not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in messages):
+        raise ValueError("each message must be an object with a role")
+
+
 def extend(own: argparse.Namespace) -> None:
     """Put our parts in the places of mlx_lm.server's, and run it."""
     import mlx.core as mx
@@ -173,7 +183,7 @@ def extend(own: argparse.Namespace) -> None:
 
     server.ModelProvider = Provider
     server.run = run
-    server._inline_image_urls = lambda messages: None  # nothing is fetched that a request names
+    server._inline_image_urls = check_messages
     if own.rope_scaling is not None:
         positions = int(
             own.rope_scaling["original_max_position_embeddings"] * own.rope_scaling["factor"]
