@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +21,8 @@ from qwharf.platforms import Platform
 from qwharf.testing import TINY
 from qwharf.types import DeploymentSpec, Format, Launch
 
-PATIENCE_SECONDS = 120.0
-"""For a start; half a second on an idle machine."""
+PATIENCE_SECONDS = 240.0
+"""For a start; on an idle machine llama.cpp takes half a second, vLLM half a minute."""
 
 
 def spec_of(path: Path, **fields: Any) -> DeploymentSpec:
@@ -51,6 +54,7 @@ class Engine:
                 stdout=out,
                 stderr=out,
                 env={**os.environ, **launch.env},
+                start_new_session=True,
             )
 
     def log(self) -> list[str]:
@@ -99,6 +103,9 @@ class Engine:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        if sys.platform != "win32":  # members of its family that outlived it
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         assert self.process.stdin is not None
         self.process.stdin.close()
 
