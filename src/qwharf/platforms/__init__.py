@@ -37,6 +37,7 @@ _WHERE = {
     "sglang": ("qwharf.platforms.sglang", "Sglang"),
     "mlx": ("qwharf.platforms.mlx", "Mlx"),
     "ollama": ("qwharf.platforms.ollama", "OllamaPlatform"),
+    "lmstudio": ("qwharf.platforms.lm_studio", "LmStudioPlatform"),
     "endpoint": ("qwharf.platforms.endpoint", "EndpointPlatform"),
 }
 
