@@ -46,7 +46,7 @@ def test_fidelity_in_json(capsys: pytest.CaptureFixture[str], q4: Path) -> None:
     assert found["b"]["format"] == "gguf:q4_k_m"
     assert found["b"]["bits_per_weight"] == pytest.approx(5.05, abs=0.1)
     assert 0.01 < found["weights"]["total"]["relative"] < 0.1
-    assert len(found["weights"]["by_layer"]) == 4
+    assert len(found["weights"]["by_layer"]) == 5
     assert found["outputs"]["predictions"] == 39
     assert 0 < found["outputs"]["kl_mean"] < 1
     assert found["outputs"]["through"] == ["forward", "forward"]
@@ -95,7 +95,7 @@ def test_inspect_in_json(capsys: pytest.CaptureFixture[str], q4: Path) -> None:
     assert found["format"] == "gguf:q4_k_m"
     assert found["tensors"] == []
     assert found["template"]["kind"] == "Qwen3 hybrid"
-    assert len(json_of(capsys, "inspect", q4, "--tensors")["tensors"]) == 46
+    assert len(json_of(capsys, "inspect", q4, "--tensors")["tensors"]) == 57
 
 
 def test_inspect_for_a_person(capsys: pytest.CaptureFixture[str], q4: Path) -> None:

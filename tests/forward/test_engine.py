@@ -21,6 +21,7 @@ from qwharf.types import Format
 def probabilities(engine: Engine, prompt: list[int], vocabulary: int) -> Any:
     """The engine's log-probabilities of the token after ``prompt``, by id."""
     body = {"prompt": prompt, "n_predict": 1, "n_probs": vocabulary, "cache_prompt": False}
+    body |= {"temperature": 0}  # a drawn end token would come without probabilities
     answer = engine.post("/completion", body)
     assert answer.status_code == 200, answer.text
     out = np.full(vocabulary, -np.inf)

@@ -108,7 +108,7 @@ def test_a_bad_model_is_told(
     [
         (("up", "qwen3:9b"), 3, "qwen3:8b"),
         (("up", "pocket", "--format", "gguf:q9_0"), 2, "gguf:q8_0"),
-        (("up", "pocket", "--format", "mlx:4bit"), 5, "mlx:4bit"),
+        (("up", "pocket", "--format", "mlx:4bit"), 9, "qwharf engine install mlx"),
         (("up", "pocket", "--platform", "lamacpp"), 2, "llama.cpp"),
         (("up", "pocket", "--context", "99999999"), 2, "at most 4,096"),
         (("up", "pocket", "--context", "many"), 2, "integer"),
