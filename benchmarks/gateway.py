@@ -133,7 +133,7 @@ async def gateway(engine: str) -> web.Application:
             return [Deployment(spec=spec, state="ready", base_url="")]
 
         async def ready(self, name: str) -> Upstream:
-            return Upstream(spec=spec, url=engine, generation=1)
+            return Upstream(spec=spec, url=engine, model=spec.name, generation=1)
 
         def lost(self, upstream: Upstream) -> None:
             raise AssertionError("the stand-in does not break")

@@ -28,12 +28,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from benchmarks.machine import header, table
-from qwharf import catalog, memory, platforms
+from qwharf import catalog, memory
 from qwharf.artifacts import gguf_metadata
 from qwharf.daemon.starting import free_port
 from qwharf.formats.gguf_writer import gguf_header
 from qwharf.formats.names import parse_format
 from qwharf.platforms import Applied
+from qwharf.platforms.llama_cpp import LlamaCpp
 from qwharf.quantize.mixing import mix_of, tensor_types
 from qwharf.testing.vocabulary import to_json, tokenizer_config, tokenizer_json, vocabulary
 from qwharf.types import Architecture, DeploymentSpec, Format, KvCacheType, MemoryLine, Model
@@ -120,7 +121,7 @@ def measure(spec: DeploymentSpec) -> tuple[Applied, int]:
     """Start the engine, wait until it is ready; what it reported, and its resident bytes."""
     import psutil
 
-    platform = platforms.get(spec.platform)
+    platform = LlamaCpp()
     platform.check(spec)
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         with engine(spec, log.fileno()) as child:
@@ -136,7 +137,7 @@ def engine(spec: DeploymentSpec, log: int) -> Iterator[subprocess.Popen[bytes]]:
     Raises:
         RuntimeError: it ended, or was not ready in time.
     """
-    launch = platforms.get(spec.platform).launch(spec, free_port())
+    launch = LlamaCpp().launch(spec, free_port())
     with subprocess.Popen(
         launch.argv,
         env={**os.environ, **launch.env},
