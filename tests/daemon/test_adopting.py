@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from daemon_homes import Home, until
+from pocket_weights import CONTEXT, Silent, pocket
 
 from qwharf import pipeline, platforms
 from qwharf import settings as settings_module
@@ -20,28 +21,13 @@ from qwharf.daemon.starting import free_port
 from qwharf.errors import Conflict, EngineError, QwharfError, UsageError
 from qwharf.platforms import endpoint_kind
 from qwharf.platforms.endpoint_kind import Found, ServedModel
-from qwharf.types import DeploymentSpec, Format, Plan
-
-Q8 = Format("gguf", "q8_0")
-CONTEXT = 512
-
-
-class Silent:
-    """An observer who does not look."""
-
-    def step(self, name: str, text: str) -> None: ...
-    def progress(self, label: str, done_bytes: int, total_bytes: int | None) -> None: ...
-    def check(self, check: object) -> None: ...
+from qwharf.types import DeploymentSpec
 
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> DeploymentSpec:
     """What somebody else runs."""
-    model = resolve("pocket").model
-    store = settings_module.load({"QWHARF_HOME": str(tmp_path_factory.mktemp("weights"))})
-    artifact = pipeline.obtain(model, Q8, store, Silent())
-    plan = Plan(model=model, format=Q8, platform="llama.cpp", context_tokens=CONTEXT, threads=1)
-    return pipeline.specify(plan, artifact.id, artifact.path, "theirs")
+    return pocket(tmp_path_factory.mktemp("weights"), "theirs")
 
 
 @contextmanager

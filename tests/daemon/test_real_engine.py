@@ -15,33 +15,19 @@ from typing import Any
 import psutil
 import pytest
 from daemon_homes import Home, is_dead, until
+from pocket_weights import pocket
 
-from qwharf import pipeline
 from qwharf import settings as settings_module
-from qwharf.catalog import resolve
 from qwharf.daemon.starting import free_port
 from qwharf.errors import InvalidFile, QwharfError
-from qwharf.types import DeploymentSpec, Format, Plan
+from qwharf.types import DeploymentSpec
 
 pytestmark = pytest.mark.engines
-Q8 = Format("gguf", "q8_0")
-
-
-class Silent:
-    """An observer who does not look."""
-
-    def step(self, name: str, text: str) -> None: ...
-    def progress(self, label: str, done_bytes: int, total_bytes: int | None) -> None: ...
-    def check(self, check: object) -> None: ...
 
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> DeploymentSpec:
-    model = resolve("pocket").model
-    store = settings_module.load({"QWHARF_HOME": str(tmp_path_factory.mktemp("weights"))})
-    artifact = pipeline.obtain(model, Q8, store, Silent())
-    plan = Plan(model=model, format=Q8, platform="llama.cpp", context_tokens=512, threads=1)
-    return pipeline.specify(plan, artifact.id, artifact.path, "pocket")
+    return pocket(tmp_path_factory.mktemp("weights"), "pocket")
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 import json
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -64,27 +62,5 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 @pytest.fixture
-def other_file_system(tmp_path: Path) -> Iterator[Path]:
-    """A folder on another file system than ``tmp_path``."""
-    memory = Path("/dev/shm")
-    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("no second file system at hand")
-    made = Path(tempfile.mkdtemp(dir=memory))
-    yield made
-    shutil.rmtree(made)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 64 KB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False).returncode
-    except OSError:
-        done = 1
-    if done != 0:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+def small_disk(disk_of: Callable[[str], Path]) -> Path:
+    return disk_of("64k")

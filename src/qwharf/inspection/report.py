@@ -157,26 +157,26 @@ class Inspection:
     path: Path
     what: What
     container: Literal["gguf", "safetensors", "mlx"]
-    format: Format | None
+    format: Format | None = None
     name: str | None
-    relative: str | None
+    relative: str | None = None
     """The member of the family that has this shape."""
-    architecture: Architecture | None
-    parameters: int | None
-    active_parameters: int | None
+    architecture: Architecture | None = None
+    parameters: int | None = None
+    active_parameters: int | None = None
     size_bytes: int
     """Of the tensors."""
-    bits_per_weight: float | None
+    bits_per_weight: float | None = None
     files: tuple[File, ...]
-    context: Context | None
-    thinking: str | None
+    context: Context | None = None
+    thinking: str | None = None
     by_type: tuple[Group, ...]
     by_kind: tuple[Group, ...]
     metadata: Mapping[str, Any]
     """Of the container, long lists counted; of ``config.json``."""
-    vocabulary: Vocabulary | None
-    template: Template | None
-    generation: Mapping[str, Any]
+    vocabulary: Vocabulary | None = None
+    template: Template | None = None
+    generation: Mapping[str, Any] = field(default_factory=dict)
     """The generation defaults that travel with the weights."""
     recommended: Mapping[Mode, Sampling] = field(default_factory=dict)
     """What Qwen recommends for this kind of model, by mode."""

@@ -14,13 +14,23 @@ from typing import Any
 from qwharf.errors import FormatUnavailable, InvalidFile, StorageError, UsageError
 from qwharf.formats.checkpoint import Checkpoint, read_checkpoint, read_json
 from qwharf.formats.names import FORMATS
-from qwharf.platforms.llama_check import IDENTITY
+from qwharf.platforms import wishes
 from qwharf.platforms.yarn import longest_context
 from qwharf.types import Architecture, DeploymentSpec, Format
 
 MAX_PARALLEL = 1024
 """vLLM's own default on large GPUs; it refuses more than it batches tokens, 2,048 at the least."""
-MAX_THREADS = 512
+
+PLAIN = ("bf16", "f16", "f32")
+"""Weights that are not quantised."""
+SAFETENSORS = tuple(
+    Format("safetensors", quantization)
+    for quantization in (
+        *PLAIN, "fp8", "fp8-channel", "awq", "gptq-int4", "gptq-int8", "w4a16", "w8a8",
+        "compressed-tensors",
+    )
+)  # fmt: skip
+"""What vLLM and SGLang load, each on the hardware that it has kernels for."""
 
 # --------------------------------------------------------------------------------- the numbers
 
@@ -46,10 +56,9 @@ def check_numbers(spec: DeploymentSpec, kv_cache_types: tuple[str, ...]) -> None
     Raises:
         UsageError: one does not.
     """
-    _in_range("parallel", spec.parallel, 1, MAX_PARALLEL, "--parallel")
-    if spec.threads is not None:
-        _in_range("threads", spec.threads, 1, MAX_THREADS, "--threads")
-    _in_range("gpus", spec.gpus, 0, 1024, "number of GPUs")
+    wishes.check_range("parallel", spec.parallel, 1, MAX_PARALLEL, "--parallel")
+    wishes.check_threads(spec)
+    wishes.check_range("gpus", spec.gpus, 0, 1024, "number of GPUs")
     for what, value, option in (
         ("gpu_layers", spec.gpu_layers, "--gpu-layers"),
         ("cpu_moe_layers", spec.cpu_moe_layers, "--cpu-moe-layers"),
@@ -61,13 +70,7 @@ def check_numbers(spec: DeploymentSpec, kv_cache_types: tuple[str, ...]) -> None
                 expected=f"0: {spec.platform} keeps a model on one kind of memory",
                 hint=f"leave {option} out, or use llama.cpp",
             )
-    if spec.kv_cache_type not in kv_cache_types:
-        raise UsageError(
-            "kv_cache_type",
-            found=spec.kv_cache_type,
-            expected=f"one of {', '.join(kv_cache_types)} on {spec.platform}",
-            hint="choose another --kv-cache",
-        )
+    wishes.check_kv_cache_type(spec, kv_cache_types, spec.platform)
     most = longest_context(spec.architecture)
     if not 1 <= spec.context_tokens <= most:
         raise UsageError(
@@ -75,16 +78,6 @@ def check_numbers(spec: DeploymentSpec, kv_cache_types: tuple[str, ...]) -> None
             found=f"{spec.context_tokens:,}",
             expected=f"from 1 to {most:,} with these weights",
             hint=f"choose --context {most} or less",
-        )
-
-
-def _in_range(what: str, value: int, low: int, high: int, option: str) -> None:
-    if not low <= value <= high:
-        raise UsageError(
-            what,
-            found=str(value),
-            expected=f"a whole number from {low:,} to {high:,}",
-            hint=f"choose another {option}",
         )
 
 
@@ -98,15 +91,7 @@ def check_folder(spec: DeploymentSpec) -> Checkpoint:
         InvalidFile, UnsupportedArchitecture, StorageError: it is not.
     """
     checkpoint = read_checkpoint(spec.artifact_path)
-    for field in IDENTITY:
-        has, wants = getattr(checkpoint.architecture, field), getattr(spec.architecture, field)
-        if has != wants:
-            raise InvalidFile(
-                str(spec.artifact_path),
-                found=f"a model with {field} = {has}",
-                expected=f"{wants}, as {spec.model} has",
-                hint="name the model that the folder holds",
-            )
+    wishes.check_identity(spec, checkpoint.architecture)
     if not _same(checkpoint.format, spec.format):
         raise InvalidFile(
             str(spec.artifact_path / "config.json"),
@@ -121,8 +106,7 @@ def check_folder(spec: DeploymentSpec) -> Checkpoint:
 
 def _same(found: Format, wanted: Format) -> bool:
     """MLX folders of 16 bits declare no quantisation; a name may tell the size of groups too."""
-    plain = ("bf16", "f16", "f32")
-    if wanted.container == "mlx" and wanted.quantization in plain:
+    if wanted.container == "mlx" and wanted.quantization in PLAIN:
         return found.quantization == wanted.quantization
     return (found.container, found.quantization.partition("-g")[0]) == (
         wanted.container,

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from qwharf.errors import FormatUnavailable, InvalidFile, UsageError
 from qwharf.formats.gguf_reader import GgufFile, GgufTensor
 from qwharf.formats.names import FORMATS
+from qwharf.platforms import wishes
 from qwharf.platforms.yarn import longest_context
 from qwharf.types import DeploymentSpec
 
@@ -21,8 +22,6 @@ PAD_TOKENS = 256
 KV_CACHE_TYPES = ("f16", "bf16", "q8_0", "q4_0")
 MAX_PARALLEL = 256
 """Llama.cpp's own limit of sequences."""
-MAX_THREADS = 512
-"""ggml's own limit."""
 KV_BLOCK = 32
 """Numbers of one head that share a scale in a quantised cache."""
 REMAKE = "convert the checkpoint again with `qwharf convert`, or get another file"
@@ -47,12 +46,13 @@ def check_parameters(spec: DeploymentSpec) -> None:
 
 def check_numbers(spec: DeploymentSpec, platform: str, kv_cache_types: Sequence[str]) -> None:
     """The same but for the context's length, for any platform that llama.cpp works in."""
-    _in_range("context_tokens", spec.context_tokens, 1, 2**31 - 1 - PAD_TOKENS, "--context")
-    _in_range("parallel", spec.parallel, 1, MAX_PARALLEL, "--parallel")
-    if spec.threads is not None:
-        _in_range("threads", spec.threads, 1, MAX_THREADS, "--threads")
-    _in_range("gpu_layers", spec.gpu_layers, 0, 10_000, "--gpu-layers")
-    _in_range("cpu_moe_layers", spec.cpu_moe_layers, 0, 10_000, "--cpu-moe-layers")
+    wishes.check_range(
+        "context_tokens", spec.context_tokens, 1, 2**31 - 1 - PAD_TOKENS, "--context"
+    )
+    wishes.check_range("parallel", spec.parallel, 1, MAX_PARALLEL, "--parallel")
+    wishes.check_threads(spec)
+    wishes.check_range("gpu_layers", spec.gpu_layers, 0, 10_000, "--gpu-layers")
+    wishes.check_range("cpu_moe_layers", spec.cpu_moe_layers, 0, 10_000, "--cpu-moe-layers")
     total = (spec.context_tokens + PAD_TOKENS) * spec.parallel
     if total >= 2**31:
         raise UsageError(
@@ -61,13 +61,7 @@ def check_numbers(spec: DeploymentSpec, platform: str, kv_cache_types: Sequence[
             expected="fewer than 2,147,483,648 together",
             hint="choose a smaller --context or --parallel",
         )
-    if spec.kv_cache_type not in kv_cache_types:
-        raise UsageError(
-            "kv_cache_type",
-            found=spec.kv_cache_type,
-            expected=f"one of {', '.join(kv_cache_types)} on {platform}",
-            hint="choose another --kv-cache",
-        )
+    wishes.check_kv_cache_type(spec, kv_cache_types, platform)
     head_dim = spec.architecture.head_dim
     if spec.kv_cache_type in ("q8_0", "q4_0") and head_dim % KV_BLOCK:
         raise UsageError(
@@ -75,16 +69,6 @@ def check_numbers(spec: DeploymentSpec, platform: str, kv_cache_types: Sequence[
             found=f"{spec.kv_cache_type} with heads of {head_dim}",
             expected=f"heads of a multiple of {KV_BLOCK} for a quantised cache",
             hint="choose --kv-cache f16",
-        )
-
-
-def _in_range(what: str, value: int, low: int, high: int, option: str) -> None:
-    if not low <= value <= high:
-        raise UsageError(
-            what,
-            found=str(value),
-            expected=f"a whole number from {low:,} to {high:,}",
-            hint=f"choose another {option}",
         )
 
 
@@ -120,19 +104,6 @@ def _check_types(tensors: Iterable[GgufTensor]) -> None:
             )
 
 
-IDENTITY = (
-    "model_type",
-    "num_hidden_layers",
-    "hidden_size",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "vocab_size",
-    "num_experts",
-)
-"""What must be alike in a file and in the plan that was made for it."""
-
-
 def check_file(spec: DeploymentSpec) -> None:
     """The file is whole, llama.cpp can stand it, and it is the one that was planned with."""
     from qwharf.formats.gguf import all_tensors, read_gguf
@@ -142,15 +113,7 @@ def check_file(spec: DeploymentSpec) -> None:
     found = validate_for_engine(file)
     _check_types(all_tensors(file).values())
     _check_sampling(file)
-    for field in IDENTITY:
-        has, wants = getattr(found, field), getattr(spec.architecture, field)
-        if has != wants:
-            raise InvalidFile(
-                str(spec.artifact_path),
-                found=f"a model with {field} = {has}",
-                expected=f"{wants}, as {spec.model} has",
-                hint="name the model that the file holds",
-            )
+    wishes.check_identity(spec, found)
 
 
 SAMPLING_RANGES = {

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from qwharf.platforms.base import Applied
 from qwharf.platforms.exits import ended
+from qwharf.platforms.phases import begun
 
 MIB = 2**20
 START = re.compile(r"qwharf-engine: starting|llama_server: initializing")
@@ -27,7 +28,7 @@ def phase(log_line: str) -> str | None:
         return "ready"
     if START.search(log_line):
         return "starting the engine"
-    return next((name for mark, name in _PHASES if mark in log_line), None)
+    return begun(_PHASES, log_line)
 
 
 # ------------------------------------------------------------------------------------- applied

@@ -14,13 +14,13 @@ from qwharf.errors import UsageError
 from qwharf.formats.names import FORMATS
 from qwharf.platforms import checkpoints, isolated, python_log
 from qwharf.platforms.base import Applied, Availability
+from qwharf.platforms.phases import begun
 from qwharf.platforms.yarn import trained_context, yarn_factor
 from qwharf.types import DeploymentSpec, Format, Launch
 
 CHILD = Path(__file__).with_name("mlx_server.py")
 ENGINE = isolated.Engine(name="mlx", package="mlx-lm", least="0.32", latest="0.32.2")
 HOST = "127.0.0.1"
-PLAIN = ("bf16", "f16", "f32")
 KV_BITS = {"bf16": None, "f16": None, "q8_0": 8, "q4_0": 4}
 """By the type of the cache; in 16 bits it has the type of the weights. MLX's own 8 and 4 bits have
 a scale and a bias for 64 values, which take what llama.cpp's q8_0 and q4_0 take."""
@@ -44,7 +44,7 @@ class Mlx:
 
     def formats(self) -> tuple[Format, ...]:
         """Every MLX one, and plain checkpoints of 16 or 32 bits, which it reads as they are."""
-        plain = [Format("safetensors", q) for q in PLAIN]
+        plain = [Format("safetensors", q) for q in checkpoints.PLAIN]
         return (*(f for f in FORMATS if f.container == "mlx"), *plain)
 
     def check(self, spec: DeploymentSpec) -> None:
@@ -95,7 +95,7 @@ class Mlx:
 
     def phase(self, log_line: str) -> str | None:
         """What begins with this line of the log."""
-        return next((name for mark, name in _PHASES if mark in log_line), None)
+        return begun(_PHASES, log_line)
 
     def applied(self, log: Iterable[str]) -> Applied:
         """What the latest start took. MLX allocates its cache as it goes, so none is told."""

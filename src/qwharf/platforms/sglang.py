@@ -16,14 +16,6 @@ from qwharf.types import DeploymentSpec, Format, Launch
 
 ENGINE = isolated.Engine(name="sglang", package="sglang", least=sglang_flags.LEAST, latest="0.5.23")
 SERVER = "sglang.launch_server"
-FORMATS = tuple(
-    Format("safetensors", quantization)
-    for quantization in (
-        "bf16", "f16", "f32", "fp8", "fp8-channel", "awq", "gptq-int4", "gptq-int8", "w4a16",
-        "w8a8", "compressed-tensors",
-    )
-)  # fmt: skip
-PLAIN = ("bf16", "f16", "f32")
 NOT_GGUF = "use `--platform llama.cpp` for GGUF files, or `--format safetensors:bf16`"
 
 
@@ -44,12 +36,12 @@ class Sglang:
         """Safetensors, plain and quantised; which of them this machine can run, :meth:`check`
         tells.
         """
-        return FORMATS
+        return checkpoints.SAFETENSORS
 
     def check(self, spec: DeploymentSpec) -> None:
         """Refuse what SGLang would refuse or die of."""
         installed = ENGINE.require(spec)
-        checkpoints.check_format(spec, FORMATS, NOT_GGUF)
+        checkpoints.check_format(spec, checkpoints.SAFETENSORS, NOT_GGUF)
         checkpoints.check_numbers(spec, tuple(sglang_flags.KV_CACHE_TYPES))
         _check_device(spec, installed)
         checkpoint = checkpoints.check_folder(spec)
@@ -91,7 +83,7 @@ def _check_device(spec: DeploymentSpec, installed: Installed) -> None:
             expected="an NVIDIA GPU: SGLang's kernels for processors are in no package index",
             hint="use `--platform vllm` or `--platform llama.cpp` on a processor",
         )
-    if spec.format.quantization not in PLAIN:
+    if spec.format.quantization not in checkpoints.PLAIN:
         raise FormatUnavailable(
             spec.name,
             found=f"{spec.format} on a processor",

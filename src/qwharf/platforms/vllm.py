@@ -17,13 +17,6 @@ from qwharf.platforms.base import Applied, Availability
 from qwharf.types import DeploymentSpec, Format, Launch
 
 ENGINE = isolated.Engine(name="vllm", package="vllm", least=vllm_flags.LEAST, latest="0.32.0")
-FORMATS = tuple(
-    Format("safetensors", quantization)
-    for quantization in (
-        "bf16", "f16", "f32", "fp8", "fp8-channel", "awq", "gptq-int4", "gptq-int8", "w4a16",
-        "w8a8", "compressed-tensors",
-    )
-)  # fmt: skip
 NOT_GGUF = "vLLM reads no GGUF files: `--platform llama.cpp` does, or `--format safetensors:bf16`"
 
 
@@ -44,12 +37,12 @@ class Vllm:
         """Safetensors, plain and quantised; which of them this machine can run, :meth:`check`
         tells.
         """
-        return FORMATS
+        return checkpoints.SAFETENSORS
 
     def check(self, spec: DeploymentSpec) -> None:
         """Refuse what vLLM would refuse or die of."""
         installed = ENGINE.require(spec)
-        checkpoints.check_format(spec, FORMATS, NOT_GGUF)
+        checkpoints.check_format(spec, checkpoints.SAFETENSORS, NOT_GGUF)
         checkpoints.check_numbers(spec, tuple(vllm_flags.KV_CACHE_TYPES))
         _check_device(spec, installed)
         checkpoint = checkpoints.check_folder(spec)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from qwharf.platforms import python_log
 from qwharf.platforms.base import Applied
+from qwharf.platforms.phases import begun
 
 GIB = 2**30
 
@@ -27,7 +28,7 @@ _PHASES = (
 
 def phase(log_line: str) -> str | None:
     """What begins with this line, in a few words; ``None`` for nearly all lines."""
-    return next((name for mark, name in _PHASES if mark in log_line), None)
+    return begun(_PHASES, log_line)
 
 
 _WEIGHTS = re.compile(r"Model loading took ([\d.]+) GiB memory")
