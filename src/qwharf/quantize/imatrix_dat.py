@@ -109,7 +109,7 @@ class _Reader:
 def _entry(values: NDArray[np.float32], calls: int) -> Entry:
     if calls <= 0:  # taken as importances
         return Entry(values[None], np.ones(1, np.int64))
-    with np.errstate(over="ignore"):  # found to be infinite later
+    with np.errstate(over="ignore", invalid="ignore"):  # found to be no numbers later
         sums = values[None] * np.float32(CHUNK_TOKENS)  # a power of two: exact
     return Entry(sums, np.array([calls * CHUNK_TOKENS]))
 
