@@ -34,7 +34,7 @@ def prove(
     from qwharf.artifacts.locks import locked
 
     spec = deployment.spec
-    probe = PROBES.get(spec.endpoint.kind if spec.endpoint else spec.platform)
+    probe = PROBES.get(spec.platform) if spec.endpoint is None else OTHERS.get(spec.endpoint.kind)
     target = verify.Target(
         base_url=deployment.base_url,
         served_name=spec.name,
@@ -60,12 +60,14 @@ def prove(
     return report
 
 
-PROBES: Mapping[str, ProbeKind] = {
+OTHERS: Mapping[str, ProbeKind] = {
     "llama.cpp": "llama.cpp",
     "vllm": "tokenize",
     "sglang": "tokenize",
 }
-"""Which engines show what they make of a conversation; the others' prompts are counted only."""
+"""Which servers show what they make of a conversation; the others' prompts are counted only."""
+PROBES: Mapping[str, ProbeKind] = {**OTHERS, "mlx": "tokenize"}
+"""Which platforms do: mlx-lm's own server has no such route, our child has."""
 
 
 def reference(spec: DeploymentSpec, settings: Settings) -> Reference | None:

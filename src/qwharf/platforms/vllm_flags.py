@@ -45,6 +45,10 @@ def environment(spec: DeploymentSpec, version: Version) -> dict[str, str]:
         # Bound threads would sit on the same cores in every deployment; and threads that wait by
         # spinning starve each other beside anything else that runs.
         env |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_WAIT_POLICY": "passive"}
+        # Eager alone leaves functions beside the model that are compiled at their first use, such
+        # as the ranks of log probabilities: every request waits for the C++ compiler, and the
+        # engine dies where there is none.
+        env["TORCH_COMPILE_DISABLE"] = "1"
         if spec.threads is not None:
             env["OMP_NUM_THREADS"] = str(spec.threads)
         if version < CPU_CACHE_BYTES:
