@@ -16,6 +16,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "file_locks": set(),
     "codec": {"types"},
     "settings": {"errors"},
+    "naming": {"errors"},
     "formats": NOUNS,
     "catalog": NOUNS | {"formats"},
     "hardware": NOUNS,
@@ -29,14 +30,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fidelity": NOUNS | {"formats", "memory", "artifacts", "forward", "inspection"},
     "testing": NOUNS | {"formats", "catalog"},
     "engines": NOUNS | {"settings", "file_locks", "hardware"},
-    "platforms": NOUNS | {"settings", "formats", "artifacts", "engines"},
+    "platforms": NOUNS | {"settings", "naming", "formats", "artifacts", "engines"},
     "verify": NOUNS | {"formats"},
     "gateway": NOUNS | {"settings", "codec", "formats", "platforms"},
-    "daemon": NOUNS | {"settings", "codec", "file_locks", "platforms", "gateway"},
+    "daemon": NOUNS | {"settings", "naming", "codec", "file_locks", "platforms", "gateway"},
     "survey": NOUNS | {"compatibility", "engines", "platforms", "fit"},
     "pipeline": NOUNS
     | {"settings", "codec", "catalog", "hardware", "fit", "formats", "artifacts", "platforms"}
-    | {"quantize", "daemon", "verify", "survey"},
+    | {"naming", "quantize", "daemon", "verify", "survey"},
 }
 """Beside itself. ``daemon`` from ``pipeline`` means its client. ``cli`` may import everything."""
 

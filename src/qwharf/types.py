@@ -298,6 +298,11 @@ class DeploymentSpec:
     may_copy: bool = False
     """Whether a service may get a second copy of the weights where no link leads to it."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What requests may ask for: the deployment, then its adapters."""
+        return (self.name, *self.adapters)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -152,7 +153,8 @@ async def test_what_the_platform_refuses_is_not_started(workshop: Workshop) -> N
 
 
 @pytest.mark.parametrize(
-    "name", ["", "../etc", "a/b", ".hidden", "-x", "a b", "x" * 65, "a\n", "a\x00", "\ud800"]
+    "name",
+    ["", "../etc", "a/b", ".hidden", "-x", "a b", "x" * 65, "a\n", "a\x00", "\ud800", "模型"],
 )
 async def test_names_that_would_be_trouble(workshop: Workshop, name: str) -> None:
     with pytest.raises(UsageError):
@@ -164,6 +166,23 @@ async def test_names_that_differ_in_capitals_only(workshop: Workshop) -> None:
     await workshop.supervisor.deploy(spec)
     with pytest.raises(Conflict, match="capitals"):
         await workshop.supervisor.deploy(replace(spec, name="ENGINE"))
+
+
+async def test_an_adapters_name_is_as_good_as_a_deployments(workshop: Workshop) -> None:
+    spec = replace(wish(workshop.folder), adapters={"law": Path("/law")})
+    await workshop.supervisor.deploy(spec)
+    for other in (
+        replace(spec, name="law", adapters={}),
+        replace(spec, name="other", adapters={"Law": Path("/tax")}),
+        replace(spec, name="other", adapters={"engine": Path("/tax")}),
+        replace(spec, name="other", adapters={"other": Path("/tax")}),
+        replace(spec, name="other", adapters={"tax": Path("/a"), "TAX": Path("/b")}),
+    ):
+        with pytest.raises(Conflict) as e:
+            await workshop.supervisor.deploy(other)
+        assert e.value.hint
+    with pytest.raises(UsageError, match="a/b"):
+        await workshop.supervisor.deploy(replace(spec, name="other", adapters={"a/b": Path("/x")}))
 
 
 async def test_two_deploys_of_the_same_make_one_start(workshop: Workshop) -> None:

@@ -14,6 +14,7 @@ from qwharf.cli.output import Output
 from qwharf.cli.text import tokens
 from qwharf.daemon.client import DaemonClient
 from qwharf.errors import UnknownModel, UsageError
+from qwharf.naming import checked_name
 from qwharf.platforms import endpoint_kind
 from qwharf.platforms.endpoint import key_of
 from qwharf.platforms.endpoint_kind import Found, ServedModel
@@ -178,7 +179,7 @@ def specified(
     if context is not None and told is not None and context > told:
         raise UsageError("--context", found=str(context), expected=f"at most {told}, as it is")
     return DeploymentSpec(
-        name=pipeline.checked_name(name or pipeline.default_name(model)),
+        name=checked_name(name or pipeline.default_name(model)),
         platform="endpoint",
         model=model.name,
         thinking=model.thinking,

@@ -27,11 +27,10 @@ from qwharf.errors import (
     UsageError,
 )
 from qwharf.gateway.upstream import Upstream
+from qwharf.naming import checked_name, is_name
 from qwharf.types import Deployment, DeploymentSpec, Report
 
 logger = logging.getLogger("qwharf.daemon")
-
-MAX_NAME = 64
 
 
 class Supervisor:
@@ -89,7 +88,7 @@ class Supervisor:
         found = self._managed.get(name)
         if found is None:
             others = ", ".join(self._managed) or "none"
-            old = log.path_of(self._log_dir, name) if valid_name(name) else None
+            old = log.path_of(self._log_dir, name) if is_name(name) else None
             kept = f"; its last log is kept at {old}" if old is not None and old.exists() else ""
             raise UnknownDeployment(
                 name, found=f"these: {others}", hint=f"`qwharf ps` lists them{kept}"
@@ -156,7 +155,7 @@ class Supervisor:
             DaemonError: the daemon is about to stop.
         """
         name = spec.name
-        self._check_name(name)
+        self._check_names(spec)
         platform = self._platform_of(spec.platform)
         async with self._locked(name):
             self._refuse_if_closing()
@@ -174,6 +173,7 @@ class Supervisor:
                 engine=await asyncio.to_thread(platform.engine),
             )
             self._refuse_if_closing()
+            self._check_names(spec)  # again: others may have come meanwhile
             self._memory.put(row)
             if old is not None:
                 try:
@@ -227,22 +227,29 @@ class Supervisor:
         """Starting and stopping of one name, one after the other."""
         return self._locks.setdefault(name, asyncio.Lock())
 
-    def _check_name(self, name: str) -> None:
-        if not valid_name(name):
-            raise UsageError(
-                name,
-                found="not a name for a deployment",
-                expected=f"letters, digits, `.`, `_` and `-`, at most {MAX_NAME}, "
-                "beginning with a letter or digit",
-                hint="choose another with --name",
+    def _check_names(self, spec: DeploymentSpec) -> None:
+        """Whatever a request may ask for means one thing, here and where capitals do not count."""
+        taken = {
+            name.casefold(): (name, other)
+            for other, managed in self._managed.items()
+            if other != spec.name
+            for name in managed.spec.names
+        }
+        for at, name in enumerate(spec.names):
+            what, option = (
+                ("LoRA adapter", "--adapter NAME=PATH") if at else ("deployment", "--name")
             )
-        for other in self._managed:
-            if other != name and other.casefold() == name.casefold():
+            checked_name(name, what, option)
+            if name.casefold() in taken:
+                other, owner = taken[name.casefold()]
                 raise Conflict(
                     name,
-                    found=f"`{other}`, which differs in capitals only",
-                    hint="choose another with --name",
+                    found=f"`{other}`"
+                    + (f" on `{owner}`" if owner != other else "")
+                    + (", which differs in capitals only" if other != name else ""),
+                    hint=f"choose another with {option}",
                 )
+            taken[name.casefold()] = (name, spec.name)
 
     def _refuse_if_closing(self) -> None:
         if self.closing.is_set():
@@ -287,16 +294,6 @@ class Supervisor:
             managed.remember(pid=None, pid_started_at=None)
         except StorageError as e:
             logger.error("%s", e)
-
-
-def valid_name(name: str) -> bool:
-    """Whether a deployment may be called so: it becomes a file name and a part of addresses."""
-    return (
-        0 < len(name) <= MAX_NAME
-        and len(name.encode("utf-8", "replace")) <= 3 * MAX_NAME
-        and name[0].isalnum()
-        and all(c.isalnum() or c in "._-" for c in name)
-    )
 
 
 def same(one: DeploymentSpec, other: DeploymentSpec) -> bool:

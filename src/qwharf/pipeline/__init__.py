@@ -11,10 +11,10 @@ from pathlib import Path
 
 from qwharf.errors import VerificationFailed
 from qwharf.fit import Means
+from qwharf.naming import checked_name
 from qwharf.pipeline.deploying import (
     Actions,
     actions,
-    checked_name,
     default_name,
     refuse_copies,
     require,
@@ -34,7 +34,6 @@ __all__ = [
     "Request",
     "Source",
     "actions",
-    "checked_name",
     "convert",
     "default_name",
     "describe",

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from qwharf.errors import CopyNeeded, EngineError, UsageError
+from qwharf.errors import CopyNeeded, EngineError
+from qwharf.naming import checked_name, name_from
 from qwharf.types import DeploymentSpec, Launch, Model, Plan
 
 if TYPE_CHECKING:
     from qwharf.platforms import ServicePlatform, Step
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""Names of deployments: they stand in URLs, file names and clients' configurations."""
 
 
 def specify(
@@ -58,26 +55,9 @@ def specify(
     )
 
 
-def checked_name(name: str) -> str:
-    """``name``, if a deployment can have it.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    if not NAME.fullmatch(name):
-        raise UsageError(
-            name,
-            found="not a name of a deployment",
-            expected="letters, digits, `.`, `_` and `-`, at most 64, a letter or digit first",
-            hint="give another one with --name",
-        )
-    return name
-
-
 def default_name(model: Model) -> str:
     """The deployment's name where the user gives none: ``qwen3-8b`` for ``qwen3:8b``."""
-    kept = (c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in model.name.lower())
-    return "".join(kept).strip("-._")[:64] or "model"
+    return name_from(model.name)
 
 
 Actions: TypeAlias = "Launch | tuple[Step, ...]"
