@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test lint bench docs clean help
+.PHONY: run test engines lint bench docs clean help
 help:            ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -21,8 +21,13 @@ $(VENV)/.dev: pyproject.toml $(BIN)/qwharf
 run: $(BIN)/qwharf   ## deploy the pocket model, prove it, show an answer
 	@$(BIN)/qwharf dev demo
 
-test: $(VENV)/.dev   ## every test, real engines included
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev   ## every test but those of `engines`; the embedded engine is a real one
+	$(BIN)/python -m pytest -m 'not platforms'
+
+engines: $(VENV)/.dev ## install mlx-lm and vLLM (2.6 GB, once) and run the tests that need them
+	$(BIN)/qwharf engine install mlx
+	$(BIN)/qwharf engine install vllm
+	$(BIN)/python -m pytest -m platforms
 
 lint: $(VENV)/.dev   ## ruff and mypy --strict
 	$(BIN)/ruff check .

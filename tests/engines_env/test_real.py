@@ -18,6 +18,7 @@ def own() -> list[Installed]:
 
 
 @pytest.mark.engines
+@pytest.mark.platforms
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("installed", own(), ids=lambda x: f"{x.engine}-{x.version}")
 def test_it_works(installed: Installed) -> None:

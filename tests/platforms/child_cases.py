@@ -44,6 +44,12 @@ def names() -> list[str]:
     return [name for name in platforms.names() if platforms.is_child(platforms.get(name))]
 
 
+def installed_ones() -> list[Any]:
+    """The same as parameters; marked where the engine must be installed first."""
+    marks = {"llama.cpp": ()}
+    return [pytest.param(n, marks=marks.get(n, pytest.mark.platforms)) for n in names()]
+
+
 def case_of(name: str, weights: Weights) -> Case:
     """The case of a platform, whether or not its engine is here."""
     platform = platforms.get(name)

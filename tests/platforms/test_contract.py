@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from child_cases import Case, Weights, case_of, names, runnable
+from child_cases import Case, Weights, case_of, installed_ones, names, runnable
 from engine_process import Engine, started
 
 from qwharf import platforms
@@ -32,10 +32,10 @@ def case(request: pytest.FixtureRequest, weights: Weights) -> Case:
     return case_of(request.param, weights)
 
 
-@pytest.fixture(scope="module")
-def here(case: Case) -> Case:
+@pytest.fixture(scope="module", params=installed_ones())
+def here(request: pytest.FixtureRequest, weights: Weights) -> Case:
     """The case, where its engine can serve."""
-    return runnable(case)
+    return runnable(case_of(request.param, weights))
 
 
 @pytest.fixture(scope="module")

@@ -97,6 +97,7 @@ print(json.dumps(out))
 
 
 @pytest.mark.engines
+@pytest.mark.platforms
 def test_vllm_takes_its_commands(stretchable: Path) -> None:
     """By its own parser; and the stretched context by its own reading of the model."""
     commands = {n: _words("vllm", n)[1:] for n in SPECS["vllm"]}
@@ -135,6 +136,7 @@ print(json.dumps(out))
 
 
 @pytest.mark.engines
+@pytest.mark.platforms
 def test_sglang_takes_its_commands(stretchable: Path) -> None:
     """By its own parser; and the stretched context by its own reading of the model."""
     commands = {n: _words("sglang", n)[3:] for n in SPECS["sglang"]}
@@ -165,6 +167,7 @@ print(json.dumps(out))
 
 
 @pytest.mark.engines
+@pytest.mark.platforms
 def test_mlx_takes_its_commands() -> None:
     """Those that are not our child's own, by mlx_lm.server's parser."""
     commands = {}

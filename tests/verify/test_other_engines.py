@@ -16,7 +16,7 @@ from qwharf.fit import Wishes
 from qwharf.settings import Settings
 from qwharf.types import Check
 
-pytestmark = pytest.mark.engines
+pytestmark = [pytest.mark.engines, pytest.mark.platforms]
 CONTEXT = 2048
 OF_OTHER_MODELS = {"thinking-absent", "thinking-stays-on"}
 CANNOT: dict[str, set[str]] = {

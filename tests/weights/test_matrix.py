@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matrix_models import BF16, made_as
 
 from qwharf.artifacts.convert import TARGETS as MIXES
 from qwharf.artifacts.convert import can_convert, convert
@@ -30,7 +31,6 @@ SHAPES = {
     "moe": replace(TINY_MOE, num_hidden_layers=1, num_experts=4),
 }
 TEXT = "Hi, <|im_start|>you<think>"
-BF16 = Format("safetensors", "bf16")
 FOLDERS = [f for f in FORMATS if f.container != "gguf" and (f == BF16 or can_convert(BF16, f))]
 ENDS = [
     *(f for f in FOLDERS if f.container == "safetensors"),
@@ -49,17 +49,6 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         SHAPES[request.param], folder, vocab="tiny", chat_template="{{ messages }}"
     )
     return folder
-
-
-def made_as(model: Path, target: Format) -> Path:
-    """The model in another format, made once."""
-    if target == BF16:
-        return model
-    suffix = ".gguf" if target.container == "gguf" else ""
-    out = model.parent / f"{target.container}-{target.quantization}{suffix}"
-    if not out.exists():
-        convert(model, target, out)
-    return out
 
 
 def matrices(stored: Stored) -> Iterator[tuple[str, Any]]:
