@@ -72,6 +72,21 @@ def test_answers_end_with_the_context(engine: Engine, here: DeploymentSpec) -> N
     assert usage["total_tokens"] <= here.context_tokens
 
 
+@pytest.mark.parametrize("seed", [None, 1])
+def test_what_was_said_can_be_gone_on_with(engine: Engine, seed: int | None) -> None:
+    """The whole prompt is then the one that was kept."""
+    wishes = {"model": "tiny", "max_tokens": 5, "temperature": 0, "seed": seed}
+
+    def more(text: str) -> str:
+        answer = engine.post("/v1/completions", {"prompt": text, **wishes})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["choices"][0]["text"])
+
+    text = f"the {seed} "
+    for _ in range(3):
+        text += more(text)
+
+
 def test_nothing_is_fetched_that_a_request_names(engine: Engine) -> None:
     part = {"type": "image_url", "image_url": {"url": engine.url + "/health"}}
     asked = {"messages": [{"role": "user", "content": [part]}], "max_tokens": 1}

@@ -10,6 +10,7 @@ routes there is ``POST /tokenize`` of a conversation, as vLLM has it. By itself 
 - loads whatever model or adapter a request names, from disk or the Hub,
 - knows no limit of context, and cannot be told of YaRN,
 - breaks off ``GET /v1/models`` where there is no Hugging Face cache,
+- breaks off a request whose whole prompt it has kept from an earlier one,
 - is many times slower on a processor than MLX can be: see :func:`suit_processor`.
 
 The log goes to stderr. Exit codes: 0 asked to stop, 1 could not start or died, 2 bad options.
@@ -157,6 +158,15 @@ def extend(own: argparse.Namespace) -> None:
             say(f"context of {own.context_length} tokens")
             loaded.set()
 
+    class Prompts(server.LRUPromptCache):  # type: ignore[misc]
+        """Prompts kept for later; the last token of a new one is never taken from them, or nothing
+        would be left to compute, which ends a request in the middle.
+        """
+
+        def fetch_nearest_cache(self, model: Any, tokens: Any) -> Any:
+            cache, rest = super().fetch_nearest_cache(model, tokens[:-1])
+            return cache, [*rest, tokens[-1]]
+
     class Generator(server.ResponseGenerator):  # type: ignore[misc]
         """Keeps to the context, and ends the process when it cannot go on."""
 
@@ -238,8 +248,9 @@ def extend(own: argparse.Namespace) -> None:
 
     def run(host: str, port: int, provider: Any) -> None:
         say("loading the model")
-        cache = server.LRUPromptCache(provider.cli_args.prompt_cache_size)
-        generator = Generator(provider, cache)
+        options = provider.cli_args
+        kept = Prompts(options.prompt_cache_size, options.prompt_cache_bytes or 1 << 63)
+        generator = Generator(provider, kept)
         loaded.wait()
         server._run_http_server(host, port, generator, handler_class=Handler)
 
