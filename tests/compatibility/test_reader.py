@@ -19,6 +19,11 @@ cpu = 1
 nvidia = 2
 [kv_cache_types]
 any = ["f16"]
+[adapters]
+runs = false
+why = "it cannot"
+sure = "inferred"
+source = "its wording"
 [[cell]]
 formats = ["gguf:*"]
 on = ["cpu"]
@@ -44,6 +49,7 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert facts.name == "engine"
     assert facts.version("nvidia") == "1.0"
     assert facts.kv_types("cpu") == ("f16",)
+    assert not facts.adapters.runs
     assert facts.cells[1].least == (7, 5)
     assert facts.serves("nvidia")
     assert not facts.serves("apple")
@@ -63,6 +69,10 @@ def test_a_good_file(tmp_path: Path) -> None:
         ("nvidia = 2", "nvidia = 2\napple = 3", "preference"),
         ('any = ["f16"]', 'any = ["f15"]', "kv_cache_types"),
         ('any = ["f16"]', 'cpu = ["f16"]', "kv_cache_types"),
+        ("runs = false", "runs = 0", "runs"),
+        ('why = "it cannot"', "", "why"),
+        ('sure = "inferred"', "", "sure"),
+        ('source = "its wording"', 'sauce = "x"', "sauce"),
         ('on = ["cpu"]', 'on = ["gpu"]', "on"),
         ('on = ["cpu"]', "on = []", "on"),
         ('on = ["cpu"]', 'on = ["cpu", "cpu"]', "once"),

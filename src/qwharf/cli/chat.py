@@ -14,7 +14,8 @@ from qwharf.cli.options import name_argument, with_output
 from qwharf.cli.output import Output
 from qwharf.cli.text import harmless
 from qwharf.daemon.client import DaemonClient
-from qwharf.errors import EngineError, NetworkError
+from qwharf.errors import EngineError, NetworkError, UnknownDeployment
+from qwharf.types import Deployment
 
 HELP = "/think, /no_think switch thinking; /system TEXT; /clear forgets; /bye or Ctrl-D ends."
 
@@ -36,7 +37,8 @@ def chat(
     max_tokens: int | None,
     out: Output,
 ) -> None:
-    """Talk to the deployment NAME; with PROMPT (or text on standard input), answer once.
+    """Talk to NAME, a deployment or an adapter on one; with PROMPT (or text on standard input),
+    answer once.
 
     \b
     Examples:
@@ -44,10 +46,10 @@ def chat(
       qwharf chat pocket "What is the capital of France?" --no-thinking
       git diff | qwharf chat qwen3-8b "Review this:"
     """
-    deployment = DaemonClient(settings.load()).get(name)
+    deployment = serving(DaemonClient(settings.load()), name)
     talk = Conversation(
         deployment.base_url,
-        deployment.spec.name,
+        name if name in deployment.spec.adapters else deployment.spec.name,
         out,
         system=system,
         thinking=thinking,
@@ -67,6 +69,21 @@ def chat(
                     out.line(answer, "")
             except KeyboardInterrupt:
                 out.note("\n(stopped)")
+
+
+def serving(client: DaemonClient, name: str) -> Deployment:
+    """The deployment that answers to ``name``: its own, or that of an adapter on it.
+
+    Raises:
+        UnknownDeployment: there is none.
+    """
+    try:
+        return client.get(name)
+    except UnknownDeployment:
+        for deployment in client.list():
+            if name in deployment.spec.adapters:
+                return deployment
+        raise
 
 
 def ask(out: Output) -> str | None:

@@ -18,6 +18,7 @@ from qwharf.cli.fit import memory_sum
 from qwharf.cli.messages import sentence
 from qwharf.cli.observer import TerminalObserver
 from qwharf.cli.options import (
+    adapter_option,
     complete_deployments,
     context_option,
     format_option,
@@ -51,6 +52,7 @@ from qwharf.types import Deployment, Launch
 @kv_cache_option
 @no_gpu_option
 @click.option("--name", help="Name of the deployment; default: made from the model's.")
+@adapter_option
 @hub_option
 @hardware_option
 @click.option(
@@ -67,6 +69,7 @@ def up(
     kv_cache: Any,
     no_gpu: bool,
     name: str | None,
+    adapters: dict[str, Path],
     hub: Any,
     spec: Path | None,
     may_copy: bool,
@@ -83,6 +86,7 @@ def up(
       qwharf up qwen3:8b --format gguf:q4_k_m --context 16384
       qwharf up ./my-finetune --name mine
       qwharf up qwen3:8b --platform vllm --format awq
+      qwharf up qwen3:8b --adapter law=./law-lora --adapter tax=./tax-lora
       qwharf up qwen3:30b-a3b --platform sglang --hardware two-h100.toml --dry-run
 
     Exit codes: 0 deployed and proven; 10 deployed, but a check failed; others: docs/cli.md.
@@ -91,6 +95,7 @@ def up(
     request = pipeline.Request(
         model=model,
         name=name,
+        adapters=adapters,
         hub=hub,
         may_copy=may_copy,
         wishes=Wishes(
@@ -99,6 +104,7 @@ def up(
             context_tokens=context,
             parallel=parallel,
             kv_cache_type=kv_cache,
+            adapters=bool(adapters),
             gpu=not no_gpu,
         ),
     )
@@ -154,6 +160,7 @@ def next_steps(deployment: Deployment) -> str:
     name, me = deployment.spec.name, program()
     rows = [
         (f"{me} chat {name}", "talk to it"),
+        *((f"{me} chat {a}", "talk to it with that adapter") for a in deployment.spec.adapters),
         (f"{me} ps", "see what runs"),
         (f"{me} down {name}", "stop it"),
         (f"{me} down --daemon", "stop everything"),

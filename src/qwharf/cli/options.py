@@ -66,6 +66,21 @@ def size(ctx: click.Context, param: click.Parameter, value: str) -> int:
     return int(float(found[1]) * (1024 if found[3] else 1000) ** _UNITS.index(found[2]))
 
 
+def named_paths(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> dict[str, Path]:
+    """A callback: ``NAME=PATH``, each name once."""
+    found: dict[str, Path] = {}
+    for text in value:
+        name, sign, path = text.partition("=")
+        if not (name and sign and path):
+            raise click.BadParameter(f"{text!r} is not NAME=PATH")
+        if name in found:
+            raise click.BadParameter(f"{name!r} is given twice")
+        found[name] = Path(path).expanduser()
+    return found
+
+
 def complete_platforms(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Platforms, and ``auto``."""
     from qwharf import compatibility
@@ -117,6 +132,15 @@ kv_cache_option = click.option(
 )
 no_gpu_option = click.option(
     "--no-gpu", is_flag=True, help="Leave GPUs alone, and compute on the processor."
+)
+adapter_option = click.option(
+    "--adapter",
+    "adapters",
+    metavar="NAME=PATH",
+    multiple=True,
+    callback=named_paths,
+    help="A LoRA adapter (PEFT's folder, or a .gguf file) that requests can ask for as the model "
+    "NAME; may be given again.",
 )
 hub_option = click.option(
     "--from",

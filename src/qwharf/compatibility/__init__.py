@@ -8,6 +8,7 @@ place. Whether a model fits in memory is no question for here: see :mod:`qwharf.
 from __future__ import annotations
 
 from qwharf.compatibility.cells import (
+    Adapters,
     Cell,
     Device,
     Facts,
@@ -20,6 +21,7 @@ from qwharf.compatibility.cells import (
 from qwharf.compatibility.looking import canonical, facts, instead, lookup, names, runs_anywhere
 
 __all__ = [
+    "Adapters",
     "Cell",
     "Device",
     "Facts",

@@ -96,6 +96,17 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adapters:
+    """Whether requests can ask for LoRA adapters by name."""
+
+    runs: bool
+    why: str
+    """Why not, as a sentence without a full stop."""
+    sure: Sure
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What is known of one platform."""
 
@@ -114,6 +125,7 @@ class Facts:
     """Among platforms on one kind of device, the lowest is taken by itself."""
     kv_cache_types: Mapping[str, tuple[KvCacheType, ...]]
     """By kind of device, or ``any``; the first is the default."""
+    adapters: Adapters
     cells: tuple[Cell, ...] = field(repr=False)
 
     def version(self, kind: Kind) -> str:

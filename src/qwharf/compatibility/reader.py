@@ -13,6 +13,7 @@
     why = "…"
     [preference]                      # by kind of device, 1 is the first choice; left out: never
     [kv_cache_types]                  # by kind of device, or any; the first is the default
+    [adapters]                        # LoRA by name: the fields of cells.Adapters
     [[cell]]                          # the fields of cells.Cell
 
 The files are shipped, so an error here is a bug of ours, not the user's doing; it is typed all the
@@ -30,7 +31,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from qwharf.compatibility.cells import Capability, Cell, Facts, Kind, Shape, Sure, version_key
+from qwharf.compatibility.cells import (
+    Adapters,
+    Capability,
+    Cell,
+    Facts,
+    Kind,
+    Shape,
+    Sure,
+    version_key,
+)
 from qwharf.errors import InvalidFile
 from qwharf.types import KvCacheType
 
@@ -38,7 +48,7 @@ SCHEMA = 1
 HERE = Path(__file__).parent
 KINDS: tuple[str, ...] = get_args(Kind)
 SYSTEMS = ("Linux", "Darwin", "Windows")
-_TABLES = {"version", "preference", "kv_cache_types", "cell"}
+_TABLES = {"version", "preference", "kv_cache_types", "adapters", "cell"}
 _TOP = {"schema", "title", "aliases", "stretches", "single_file", *_TABLES}
 _VERSION = {"any", "least", "why", *KINDS}
 _FORMAT = re.compile(r"(gguf|safetensors|mlx):[a-z0-9_*-]+")
@@ -107,6 +117,7 @@ class _Reader:
             least_why=self.text(version, "why", "" if not least else None),
             preference=self.preference(self.table(data, "preference")),
             kv_cache_types=self.kv_types(self.table(data, "kv_cache_types")),
+            adapters=self.adapters(self.table(data, "adapters")),
             cells=found,
         )
         self.consistent(facts)
@@ -129,6 +140,16 @@ class _Reader:
                 self.wrong(f"[kv_cache_types] {kind}", types, f"some of {', '.join(allowed)}")
             out[kind] = types  # type: ignore[assignment]
         return out
+
+    def adapters(self, table: Mapping[str, Any]) -> Adapters:
+        self.known("[adapters]", table, {f.name for f in fields(Adapters)})
+        runs = self.flag("[adapters]", table, "runs", True)
+        return Adapters(
+            runs=runs,
+            why=self.text(table, "why", "" if runs else None),
+            sure=self.sure("[adapters]", table),
+            source=self.text(table, "source"),
+        )
 
     def consistent(self, facts: Facts) -> None:
         """What must hold between the parts of a file."""
@@ -162,9 +183,6 @@ class _Reader:
         systems = self.words(at, raw, "systems")
         if not set(systems) <= set(SYSTEMS):
             self.wrong(f"{at} systems", systems, f"some of {', '.join(SYSTEMS)}")
-        sure = self.text(raw, "sure")
-        if sure not in get_args(Sure):
-            self.wrong(f"{at} sure", sure, f"one of {', '.join(get_args(Sure))}")
         least, below = self.capability(at, raw, "least"), self.capability(at, raw, "below")
         if (least or below) and on != ("nvidia",):
             self.wrong(f"{at} least", on, "a compute capability for nvidia alone")
@@ -178,7 +196,7 @@ class _Reader:
             on=on,  # type: ignore[arg-type]
             runs=runs,
             why=self.text(raw, "why", "" if runs else None),
-            sure=sure,  # type: ignore[arg-type]
+            sure=self.sure(at, raw),
             source=self.text(raw, "source"),
             shapes=shapes,  # type: ignore[arg-type]
             systems=systems,
@@ -191,6 +209,12 @@ class _Reader:
             unasked=self.flag(at, raw, "unasked", True),
             slice=piece,
         )
+
+    def sure(self, at: str, raw: Mapping[str, Any]) -> Sure:
+        found = self.text(raw, "sure")
+        if found not in get_args(Sure):
+            self.wrong(f"{at} sure", found, f"one of {', '.join(get_args(Sure))}")
+        return found  # type: ignore[return-value]
 
     def capability(self, at: str, raw: Mapping[str, Any], key: str) -> Capability | None:
         if key not in raw:

@@ -45,8 +45,16 @@ def check_wishes(search: Search, model: Model) -> None:
         )
     if not search.usable(model):
         first = search.platforms[0]
-        title = compatibility.facts(first).title
-        types = search.kv_types(first)
+        facts = compatibility.facts(first)
+        title, types = facts.title, search.kv_types(first)
+        if wishes.adapters and not facts.adapters.runs:
+            able = [p for p in search.means.platforms if compatibility.facts(p).adapters.runs]
+            raise UsageError(
+                "--adapter",
+                found=f"LoRA adapters on {title}: {facts.adapters.why}",
+                expected="a platform that tells them apart by request",
+                hint=f"use{_listed(' ', able)}, or merge the adapter into the weights",
+            )
         if kv is not None and kv not in types:
             raise UsageError(
                 "--kv-cache",

@@ -37,6 +37,7 @@ class Search:
             for name in self.platforms
             if (kv is None or kv in self.kv_types(name))
             and (context <= own or compatibility.facts(name).stretches)
+            and (not self.wishes.adapters or compatibility.facts(name).adapters.runs)
         )
 
     def preferred(self, model: Model) -> list[str]:

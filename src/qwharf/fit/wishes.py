@@ -18,5 +18,7 @@ class Wishes:
     parallel: int = 1
     """Requests served at once."""
     kv_cache_type: KvCacheType | None = None
+    adapters: bool = False
+    """Whether requests are to ask for LoRA adapters by name."""
     gpu: bool = True
     """Whether GPUs may be used."""

@@ -141,14 +141,15 @@ class _Gateway:
         return _json({"status": "ok", "version": __version__})
 
     async def models(self, request: web.Request) -> web.Response:
-        """OpenAI's list of models: one per deployment."""
-        entries = [_entry(d) for d in router.served(self._deployments.all())]
+        """OpenAI's list of models: one per deployment, and one per adapter on it."""
+        there = router.served(self._deployments.all())
+        entries = [_entry(d, name) for d in there for name in d.spec.names]
         return _json({"object": "list", "data": entries})
 
     async def model(self, request: web.Request) -> web.Response:
         """One of them."""
         name = request.match_info["name"]
-        return _json(_entry(router.find(name, self._deployments.all())))
+        return _json(_entry(router.find(name, self._deployments.all()), name))
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/chat/completions``."""
@@ -181,7 +182,13 @@ class _Gateway:
             wire = dialect(fields, deployment.spec)
             order = proxy.Order(
                 calls=[
-                    Call(name=name, path=wire.path, body=to_bytes(b), read=wire.read)
+                    Call(
+                        name=name,
+                        path=wire.path,
+                        body=to_bytes(b),
+                        read=wire.read,
+                        model=wire.model,
+                    )
                     for b in wire.bodies
                 ],
                 per_prompt=wire.per_prompt,
@@ -211,13 +218,16 @@ def _ignored(names: list[str]) -> dict[str, str]:
     return {"x-qwharf-ignored": ", ".join(shown)}
 
 
-def _entry(deployment: Deployment) -> JsonObject:
+def _entry(deployment: Deployment, name: str) -> JsonObject:
+    """A model as OpenAI lists it; an adapter names what it belongs to, as vLLM's do."""
     spec = deployment.spec
+    adapter = name in spec.adapters
     return {
-        "id": spec.name,
+        "id": name if adapter else spec.name,
         "object": "model",
         "created": int(deployment.created_at),
         "owned_by": "qwharf",
+        **({"parent": spec.name} if adapter else {}),
         "max_model_len": spec.context_tokens,
         "qwharf": {
             "model": spec.model,
@@ -226,7 +236,7 @@ def _entry(deployment: Deployment) -> JsonObject:
             "thinking": spec.thinking,
             "context_tokens": spec.context_tokens,
             "state": deployment.state,
-            "verified": deployment.verified,
+            "verified": None if adapter else deployment.verified,
         },
     }
 

@@ -43,6 +43,8 @@ class Call:
     read: Callable[[], Stream] | None
     """Makes the reader of the reply; ``None``: the engine is not asked to stream. What the client
     gets is another matter."""
+    model: str | None = None
+    """The name to ask for; ``None``: the upstream's."""
 
 
 class EngineAnswer:
@@ -144,7 +146,7 @@ class EngineClient:
             raise RuntimeError("the client was not started")
         for last in (False, True):
             upstream = await self._deployments.ready(call.name)
-            body = naming(upstream.model, call.body)
+            body = naming(call.model or upstream.model, call.body)
             try:
                 return upstream, await session.post(
                     upstream.url + call.path,

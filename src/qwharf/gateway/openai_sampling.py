@@ -31,8 +31,10 @@ def generation(fields: Fields, spec: DeploymentSpec, mode: Mode) -> Generation:
     top_k = fields.integer("top_k", -1, MAX_TOKENS)
     # Who asks for greedy decoding wants the likeliest token, not one that is new to the text.
     penalty = 0.0 if temperature == 0 else preset and preset.presence_penalty
+    model = fields.get("model")
     return Generation(
         asked=_asked(fields),
+        adapter=model if isinstance(model, str) and model in spec.adapters else None,
         temperature=_or(temperature, preset and preset.temperature),
         top_p=_or(fields.number("top_p", 0, 1), preset and preset.top_p),
         top_k=_or(None if top_k is None else max(0, top_k), preset and preset.top_k),

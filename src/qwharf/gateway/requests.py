@@ -15,6 +15,8 @@ class Generation:
 
     asked: frozenset[str] = frozenset()
     """Which of these the client set itself; the rest are Qwen3's defaults, or ours."""
+    adapter: str | None = None
+    """The LoRA adapter that was asked for by its name; ``None``: the model as it is."""
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None

@@ -18,7 +18,8 @@ def served(deployments: Sequence[Deployment]) -> list[Deployment]:
 
 
 def find(name: Any, deployments: Sequence[Deployment]) -> Deployment:
-    """The deployment called ``name``, or the only one that runs the model of that name.
+    """The deployment called ``name``, or with an adapter of that name, or the only one that runs
+    the model of that name.
 
     Raises:
         ApiError: 400 without a name, 404 for an unknown one; both list the names there are.
@@ -29,7 +30,7 @@ def find(name: Any, deployments: Sequence[Deployment]) -> Deployment:
     if not isinstance(name, str):
         raise bad("model", f"`model` is {shown(name)}; expected text. {_names(there)}")
     for deployment in there:
-        if deployment.spec.name == name:
+        if name in deployment.spec.names:
             return deployment
     running = [d for d in there if d.spec.model.casefold() == name.casefold()]
     if len(running) == 1:
@@ -45,4 +46,4 @@ def find(name: Any, deployments: Sequence[Deployment]) -> Deployment:
 def _names(deployments: Sequence[Deployment]) -> str:
     if not deployments:
         return "Nothing is deployed; see `qwharf up`."
-    return f"Deployed: {', '.join(f'`{d.spec.name}`' for d in deployments)}."
+    return f"Deployed: {', '.join(f'`{n}`' for d in deployments for n in d.spec.names)}."

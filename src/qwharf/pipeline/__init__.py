@@ -84,7 +84,9 @@ def up(request: Request, settings: Settings, observer: Observer) -> Outcome:
             that it can be looked at.
     """
     from qwharf import hardware, survey
+    from qwharf.artifacts.store import Store
     from qwharf.daemon.client import DaemonClient
+    from qwharf.pipeline import adapters
 
     here = hardware.detect(settings.data_dir)
     means = survey.means(here)
@@ -92,13 +94,16 @@ def up(request: Request, settings: Settings, observer: Observer) -> Outcome:
     build = means.engine(chosen.platform).build
     if build is None:
         require(chosen.platform)
-    checked_name(request.name or default_name(chosen.model))
+    name = checked_name(request.name or default_name(chosen.model))
+    loras = adapters.check(request.adapters, chosen, name)
     observer.step("plan", describe(chosen))
     client = DaemonClient(settings)
     client.ensure_running()  # first: a taken port should be known before gigabytes are fetched
     artifact = obtain(chosen.model, chosen.format, settings, observer, request.hub)
-    spec = specify(chosen, artifact.id, artifact.path, request.name, build)
-    spec = replace(spec, may_copy=request.may_copy)
+    spec = specify(chosen, artifact.id, artifact.path, name, build)
+    with Store(settings.store_dir) as store:
+        loras = adapters.place(loras, chosen, store, observer)
+    spec = replace(spec, may_copy=request.may_copy, adapters=loras)
     refuse_copies(spec)
     observer.step("deploy", f"`{spec.name}` on {spec.platform}")
     deployment = client.deploy(spec, on_progress=lambda text: observer.step("deploy", text))
@@ -139,6 +144,8 @@ def rehearse(request: Request, settings: Settings, machine: Path | None = None) 
         QwharfError: as :func:`up` before it fetches anything, but that the platform may be missing.
     """
     from qwharf import hardware, survey
+    from qwharf.artifacts.store import Store
+    from qwharf.pipeline import adapters
 
     there = hardware.load_spec(machine) if machine else hardware.detect(settings.data_dir)
     means = survey.means(None if machine else there)
@@ -150,6 +157,9 @@ def rehearse(request: Request, settings: Settings, machine: Path | None = None) 
     elif chosen.format.container == "gguf":
         at /= "model.gguf"
     spec = specify(chosen, "", at, request.name, means.engine(chosen.platform).build)
+    loras = adapters.check(request.adapters, chosen, spec.name)
+    loras = adapters.placed_at(loras, chosen, Store(settings.store_dir))
+    spec = replace(spec, adapters=loras)
     return Rehearsal(plan=chosen, source=origin, spec=spec, actions=actions(spec))
 
 

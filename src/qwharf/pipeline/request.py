@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from qwharf.fit import Wishes
@@ -30,6 +31,8 @@ class Request:
     model: str
     wishes: Wishes
     name: str | None = None
+    adapters: Mapping[str, Path] = field(default_factory=dict)
+    """LoRA adapters by the name that requests ask for; ``wishes`` must say that there are any."""
     hub: Hub = "hf"
     only_checks: Collection[str] | None = None
     may_copy: bool = False

@@ -7,11 +7,11 @@ be, and whether its matrices can be cut into as many pieces as there are cards.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qwharf.errors import FormatUnavailable, InvalidFile, StorageError, UsageError
+from qwharf.formats.adapter import CONFIG, MAX_RANK, Adapter, read_adapter
 from qwharf.formats.checkpoint import Checkpoint, read_checkpoint, read_json
 from qwharf.formats.names import FORMATS
 from qwharf.platforms import wishes
@@ -196,70 +196,18 @@ def check_split(spec: DeploymentSpec, group: int) -> None:
 # -------------------------------------------------------------------------------- the adapters
 
 USUAL_RANK = 16
-RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+RANKS = (8, 16, 32, 64, 128, 256, 320, MAX_RANK)
 """What vLLM can be told as the largest rank (``config/lora.py``); SGLang takes any."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adapter:
-    """A LoRA adapter in the layout of PEFT."""
-
-    name: str
-    folder: Path
-    rank: int
 
 
 def check_adapters(spec: DeploymentSpec) -> tuple[Adapter, ...]:
     """The adapters, looked over.
 
     Raises:
-        InvalidFile: one is not a LoRA adapter of Qwen3, or too large.
-        UsageError: one has a name that requests could not tell from the model's.
+        InvalidFile: one is not a LoRA adapter for this model.
+        StorageError: one may not be read.
     """
-    return tuple(_check_adapter(spec, name, folder) for name, folder in spec.adapters.items())
-
-
-def _check_adapter(spec: DeploymentSpec, name: str, folder: Path) -> Adapter:
-    if name == spec.name or not name or set("=/\\ ") & set(name):
-        raise UsageError(
-            "adapters",
-            found=f"the name {name!r}",
-            expected=f"a name other than {spec.name}, without blanks, `=` and slashes",
-            hint="give the adapter another name",
-        )
-    path = folder / "adapter_config.json"
-    config = read_json(path)
-    rank, kind = config.get("r"), config.get("peft_type")
-    if kind != "LORA" or not isinstance(rank, int) or isinstance(rank, bool):
-        raise InvalidFile(
-            str(path),
-            found=f"peft_type {kind!r}, r {rank!r}"[:120],
-            expected="a LoRA adapter in the layout of PEFT",
-            hint="save it with PEFT's save_pretrained, or merge it into the weights",
-        )
-    if not 1 <= rank <= RANKS[-1]:
-        raise InvalidFile(
-            str(path),
-            found=f"rank {rank}",
-            expected=f"from 1 to {RANKS[-1]}",
-            hint="merge it into the weights",
-        )
-    for key in ("use_dora", "modules_to_save"):
-        if config.get(key):
-            raise InvalidFile(
-                str(path),
-                found=f"{key} = {config[key]!r}"[:120],
-                expected="low-rank matrices alone",
-                hint="merge it into the weights",
-            )
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise InvalidFile(
-            str(folder),
-            found="no adapter_model.safetensors",
-            expected="the adapter's weights",
-            hint="save it as safetensors: pickles are never loaded",
-        )
-    return Adapter(name=name, folder=folder, rank=rank)
+    return tuple(read_adapter(folder, spec.architecture) for folder in spec.adapters.values())
 
 
 def largest_rank(spec: DeploymentSpec) -> int:
@@ -267,7 +215,7 @@ def largest_rank(spec: DeploymentSpec) -> int:
     ranks = []
     for folder in spec.adapters.values():
         try:
-            rank = read_json(folder / "adapter_config.json").get("r")
+            rank = read_json(folder / CONFIG).get("r")
         except (InvalidFile, StorageError):
             rank = None
         ranks.append(rank if isinstance(rank, int) else USUAL_RANK)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 
 from qwharf.errors import EngineError, UsageError
-from qwharf.platforms import endpoint_kind
+from qwharf.platforms import endpoint_kind, wishes
 from qwharf.platforms.base import Applied, Availability, Served, Step, Tell
 from qwharf.types import DeploymentSpec, Endpoint, Format
 
@@ -34,6 +34,7 @@ class EndpointPlatform:
 
     def check(self, spec: DeploymentSpec) -> None:
         """Refuse what names no server."""
+        wishes.refuse_adapters(spec, "the server has its models and adapters already")
         _endpoint(spec)
 
     def steps(self, spec: DeploymentSpec) -> tuple[Step, ...]:

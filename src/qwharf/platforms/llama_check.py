@@ -116,6 +116,18 @@ def check_file(spec: DeploymentSpec) -> None:
     wishes.check_identity(spec, found)
 
 
+def check_adapters(spec: DeploymentSpec) -> None:
+    """The adapters are files that llama.cpp can put on this model.
+
+    Raises:
+        InvalidFile, StorageError: one is not.
+    """
+    from qwharf.formats.gguf_adapter import check_gguf_adapter
+
+    for path in spec.adapters.values():
+        check_gguf_adapter(path, spec.architecture)
+
+
 SAMPLING_RANGES = {
     "top_k": (-(2**31), 2**31 - 1),
     "top_p": (0.0, 1.0),

@@ -75,6 +75,7 @@ class LlamaCpp:
         llama_check.check_format(spec)
         llama_check.check_parameters(spec)
         llama_check.check_file(spec)
+        llama_check.check_adapters(spec)
 
     def launch(self, spec: DeploymentSpec, port: int) -> Launch:
         """The child's command; with ``engine_version``, that of a build that was installed."""
@@ -150,4 +151,8 @@ def arguments(spec: DeploymentSpec, port: int) -> list[str]:
     if factor is not None:
         argv += ["--rope-scaling", "yarn", "--rope-scale", str(factor)]
         argv += ["--yarn-orig-ctx", str(trained_context(spec.architecture))]
+    for path in spec.adapters.values():
+        argv += ["--lora", str(path)]
+    if spec.adapters:  # each request says which, if any
+        argv += ["--lora-init-without-apply"]
     return [*argv, "--load-mode", "none", "--die-with-parent"]

@@ -60,5 +60,8 @@ def command(build: Installed, arguments: Sequence[str], gpu_layers: int) -> tupl
     if build.variant != "native":
         return (str(build.python), str(CHILD), *arguments)
     own = [a for a in arguments if a != "--die-with-parent"]
+    for at, word in enumerate(own):
+        if word == "--lora":  # a list for llama.cpp's own server, as a row of CSV
+            own[at + 1] = '"' + own[at + 1].replace('"', '""') + '"'
     keep_off = () if gpu_layers else ("--no-kv-offload", "--no-op-offload")
     return (str(build.command("llama-server")), *own, *AS_THE_CHILD, *keep_off)

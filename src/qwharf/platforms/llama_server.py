@@ -146,6 +146,14 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--yarn-orig-ctx", type=_number(1, MAX_CONTEXT), metavar="N", help="the trained context"
     )
     p.add_argument(
+        "--lora", action="append", default=[], metavar="FILE", help="a LoRA adapter; again for more"
+    )
+    p.add_argument(
+        "--lora-init-without-apply",
+        action="store_true",
+        help="load them only: requests say which is to work, in `lora`",
+    )
+    p.add_argument(
         "--die-with-parent",
         action="store_true",
         help="end when the parent process ends, or closes the pipe that is our stdin",
@@ -203,6 +211,9 @@ def _start(args: argparse.Namespace) -> Any:
         p.rope_scaling_type = engine.llama_rope_scaling_type.LLAMA_ROPE_SCALING_TYPE_YARN
         p.rope_freq_scale = 1.0 / (args.rope_scale or 1.0)
         p.yarn_orig_ctx = args.yarn_orig_ctx or 0
+
+    p.lora_adapters = [engine.CommonAdapterLoraInfo(path, 1.0) for path in args.lora]
+    p.lora_init_without_apply = args.lora_init_without_apply
 
     p.use_jinja = True
     p.reasoning_format = engine.common_reasoning_format.COMMON_REASONING_FORMAT_DEEPSEEK

@@ -21,7 +21,7 @@ from qwharf.artifacts.store import Store
 from qwharf.artifacts.uses import Placed, Records
 from qwharf.errors import Conflict, EngineError, FormatUnavailable, QwharfError, UsageError
 from qwharf.formats.names import FORMATS
-from qwharf.platforms import llama_check, lm_studio_api, lm_studio_home
+from qwharf.platforms import llama_check, lm_studio_api, lm_studio_home, wishes
 from qwharf.platforms.base import Applied, Availability, Served, Step, Tell
 from qwharf.platforms.lm_studio_api import START_HINT, LmStudio
 from qwharf.platforms.placement import Placement, hashed, share_or_copy, sources
@@ -91,13 +91,7 @@ class LmStudioPlatform:
             )
         llama_check.check_numbers(spec, "LM Studio", ("f16",))
         _check_context(spec)
-        if spec.adapters:
-            raise UsageError(
-                "adapters",
-                found=", ".join(spec.adapters),
-                expected="none on LM Studio, which has no way to name them",
-                hint="merge the adapter into the weights, or use --platform vllm",
-            )
+        wishes.refuse_adapters(spec, "LM Studio has no way to name them")
         if spec.format.container == "gguf":
             llama_check.check_file(spec)
 

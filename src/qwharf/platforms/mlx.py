@@ -12,7 +12,7 @@ from pathlib import Path
 
 from qwharf.errors import UsageError
 from qwharf.formats.names import FORMATS
-from qwharf.platforms import checkpoints, isolated, python_log
+from qwharf.platforms import checkpoints, isolated, python_log, wishes
 from qwharf.platforms.base import Applied, Availability
 from qwharf.platforms.phases import begun
 from qwharf.platforms.yarn import trained_context, yarn_factor
@@ -79,13 +79,7 @@ class Mlx:
                 expected="at most 1: MLX uses the one GPU of its machine",
                 hint="leave it out",
             )
-        if spec.adapters:
-            raise UsageError(
-                "adapters",
-                found=", ".join(spec.adapters),
-                expected="none: mlx-lm loads the model anew for every change of adapter",
-                hint="merge the adapter into the weights, and convert those",
-            )
+        wishes.refuse_adapters(spec, "mlx-lm loads the model anew for every change of adapter")
         checkpoints.check_folder(spec)
 
     def launch(self, spec: DeploymentSpec, port: int) -> Launch:

@@ -6,7 +6,7 @@ import os
 import re
 
 from qwharf.errors import Conflict, EngineError, FormatUnavailable, InvalidFile, UsageError
-from qwharf.platforms import llama_check, ollama_process
+from qwharf.platforms import llama_check, ollama_process, wishes
 from qwharf.platforms.base import Tell
 from qwharf.types import DeploymentSpec
 
@@ -45,13 +45,7 @@ def check_parameters(spec: DeploymentSpec) -> None:
         UsageError: one makes no sense on Ollama.
     """
     llama_check.check_numbers(spec, "Ollama", KV_CACHE_TYPES)
-    if spec.adapters:
-        raise UsageError(
-            "adapters",
-            found=", ".join(spec.adapters),
-            expected="none on Ollama, which would reload the model with every change of adapter",
-            hint="merge the adapter into the weights, or use --platform vllm",
-        )
+    wishes.refuse_adapters(spec, "Ollama reloads the model with every change of adapter")
 
 
 def check_file(spec: DeploymentSpec) -> None:

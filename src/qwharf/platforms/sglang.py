@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from qwharf.engines import Installed
-from qwharf.errors import FormatUnavailable, UsageError
+from qwharf.errors import FormatUnavailable, InvalidFile, UsageError
+from qwharf.formats.adapter import CONFIG
 from qwharf.platforms import checkpoints, isolated, sglang_flags, sglang_log
 from qwharf.platforms.base import Applied, Availability
 from qwharf.types import DeploymentSpec, Format, Launch
@@ -46,7 +47,14 @@ class Sglang:
         _check_device(spec, installed)
         checkpoint = checkpoints.check_folder(spec)
         checkpoints.check_split(spec, checkpoints.group_of(checkpoint.config, spec.format))
-        checkpoints.check_adapters(spec)
+        for adapter in checkpoints.check_adapters(spec):
+            if adapter.rank_stabilized:
+                raise InvalidFile(
+                    str(adapter.folder / CONFIG),
+                    found="use_rslora = true",
+                    expected="alpha over the rank: SGLang scales all adapters by that",
+                    hint="use `--platform vllm`, or merge it into the weights",
+                )
 
     def launch(self, spec: DeploymentSpec, port: int) -> Launch:
         """``python -m sglang.launch_server`` with what ``spec`` leads to."""

@@ -62,6 +62,21 @@ def check_kv_cache_type(spec: DeploymentSpec, types: Sequence[str], platform: st
         )
 
 
+def refuse_adapters(spec: DeploymentSpec, why: str) -> None:
+    """No LoRA adapters.
+
+    Raises:
+        UsageError: there are some.
+    """
+    if spec.adapters:
+        raise UsageError(
+            "adapters",
+            found=", ".join(spec.adapters),
+            expected=f"none: {why}",
+            hint="merge the adapter into the weights, or use --platform llama.cpp or vllm",
+        )
+
+
 def check_identity(spec: DeploymentSpec, found: Architecture) -> None:
     """The weights have the shape that was planned with.
 

@@ -1,5 +1,6 @@
-"""For tests and measurements: synthetic checkpoints of any Qwen3 shape."""
+"""For tests and measurements: synthetic checkpoints and adapters of any Qwen3 shape."""
 
+from qwharf.testing.adapter import write_synthetic_adapter
 from qwharf.testing.checkpoint import (
     TINY,
     TINY_MOE,
@@ -15,5 +16,6 @@ __all__ = [
     "Written",
     "config_json",
     "generation_config_json",
+    "write_synthetic_adapter",
     "write_synthetic_checkpoint",
 ]

@@ -28,7 +28,8 @@ class LlamaCpp:
         """A conversation."""
         g = request.generation
         # The engine cannot stream the two together.
-        body = _common(g, streams=not (request.tools and request.top_logprobs is not None))
+        streams = not (request.tools and request.top_logprobs is not None)
+        body = _common(g, spec, streams=streams)
         body["messages"] = list(request.messages)
         variables = dict(request.template_variables)
         if request.thinking is not None:
@@ -55,7 +56,7 @@ class LlamaCpp:
     def completion(self, request: CompletionRequest, spec: DeploymentSpec) -> Wire:
         """Plain texts."""
         g = request.generation
-        body = _common(g, streams=True)
+        body = _common(g, spec, streams=True)
         if request.top_logprobs is not None:
             body["n_probs"] = max(1, request.top_logprobs)
         bodies = [b for p in request.prompts for b in _choices(body | {"prompt": p}, g)]
@@ -71,11 +72,11 @@ class LlamaCpp:
 
 
 def _wire(path: str, bodies: Sequence[JsonObject], g: Generation, spec: DeploymentSpec) -> Wire:
-    def adopted() -> Stream:
-        """Somebody else's server calls its model by another name."""
-        return Changed(Reply(spec.name).change)
+    def renamed() -> Stream:
+        """Somebody else's server calls its model by another name; an adapter has none there."""
+        return Changed(Reply(g.adapter or spec.name).change)
 
-    read = AsItIs if spec.endpoint is None else adopted
+    read = AsItIs if spec.endpoint is None and g.adapter is None else renamed
     return Wire(
         path=path,
         bodies=bodies,
@@ -86,7 +87,7 @@ def _wire(path: str, bodies: Sequence[JsonObject], g: Generation, spec: Deployme
     )
 
 
-def _common(g: Generation, *, streams: bool) -> JsonObject:
+def _common(g: Generation, spec: DeploymentSpec, *, streams: bool) -> JsonObject:
     streams = streams or g.stream
     usage = g.include_usage or not g.stream
     body: dict[str, Any] = {
@@ -103,6 +104,9 @@ def _common(g: Generation, *, streams: bool) -> JsonObject:
         "logit_bias": [[token, bias] for token, bias in g.logit_bias.items()] or None,
         "ignore_eos": g.ignore_eos or None,
         "cache_prompt": None if g.cache_prompt else False,
+        # Always said where there are any: a slot would keep what it computed with another one.
+        "lora": [{"id": i, "scale": float(n == g.adapter)} for i, n in enumerate(spec.adapters)]
+        or None,
         "stream": streams or None,
         "stream_options": {"include_usage": True} if streams and usage else None,
     }

@@ -40,6 +40,7 @@ class OpenAiRoute:
             "messages": list(request.messages),
             **self.sampling(request.generation, spec),
             **self.limit(request.generation, spec),
+            **self.adapter(request.generation),
             **self.thinking(request),
             **self.tools(request),
         }
@@ -49,17 +50,18 @@ class OpenAiRoute:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         if _continues(request):
             body |= self.prefill()
-        return self.wire(CHAT_PATH, [body], request.generation, self.reader(spec, request))
+        g = request.generation
+        return self.wire(CHAT_PATH, [body], g, self.reader(g.adapter or spec.name, request))
 
     def completion(self, request: CompletionRequest, spec: DeploymentSpec) -> Wire:
         """Plain texts."""
         g = request.generation
         self.refuse(asked_of(g) | ({"logprobs"} if request.top_logprobs is not None else set()))
-        body = self.sampling(g, spec) | self.limit(g, spec)
+        body = self.sampling(g, spec) | self.limit(g, spec) | self.adapter(g)
         if request.top_logprobs is not None:
             body["logprobs"] = request.top_logprobs
         bodies = [{"max_tokens": self.rest(p, spec), **body, "prompt": p} for p in request.prompts]
-        return self.wire(COMPLETION_PATH, bodies, g, self.reader(spec))
+        return self.wire(COMPLETION_PATH, bodies, g, self.reader(g.adapter or spec.name))
 
     def embedding(self, request: EmbeddingRequest, spec: DeploymentSpec) -> Wire:
         """None: the models write text."""
@@ -109,6 +111,10 @@ class OpenAiRoute:
         """The limit of a plain completion that has none: left out it would be 16, null is none."""
         return None
 
+    def adapter(self, g: Generation) -> JsonObject:
+        """What brings the adapter in, beside its name in place of the model's."""
+        return {}
+
     def thinking(self, request: ChatRequest) -> JsonObject:
         """The switch, as a variable of the template."""
         variables = dict(request.template_variables)
@@ -135,13 +141,13 @@ class OpenAiRoute:
 
     # --------------------------------------------------------------------------------- replies
 
-    def reader(
-        self, spec: DeploymentSpec, request: ChatRequest | None = None
-    ) -> Callable[[], Stream]:
-        """Makes what reads one reply; of a plain completion without a chat request."""
+    def reader(self, name: str, request: ChatRequest | None = None) -> Callable[[], Stream]:
+        """Makes what reads one reply of the model ``name``; of a plain completion without a chat
+        request.
+        """
         tags = self.tags if request is None or request.tools else set(self.tags) - {CALL}
         one_call = request is not None and not request.parallel_tool_calls
-        return lambda: Changed(Reply(spec.name, tags=tags, one_call=one_call).change)
+        return lambda: Changed(Reply(name, tags=tags, one_call=one_call).change)
 
     def wire(
         self,
@@ -160,6 +166,7 @@ class OpenAiRoute:
         )
         return Wire(
             path=path,
+            model=g.adapter,
             bodies=[
                 (b if seed is None else b | {"seed": seed}) | streaming
                 for b in bodies

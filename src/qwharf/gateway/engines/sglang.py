@@ -41,6 +41,10 @@ class Sglang(OpenAiRoute):
         longest = len(prompt.encode("utf-8", "replace")) if isinstance(prompt, str) else len(prompt)
         return max(LEAST_LIMIT, spec.context_tokens - longest - 1)
 
+    def adapter(self, g: Generation) -> JsonObject:
+        """By a field of its own: the model's name is not looked at."""
+        return {} if g.adapter is None else {"lora_path": g.adapter}
+
     def tools(self, request: ChatRequest) -> JsonObject:
         """It knows ``parallel_tool_calls``."""
         made = super().tools(request)

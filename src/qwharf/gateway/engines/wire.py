@@ -49,6 +49,8 @@ class Wire:
     path: str
     bodies: Sequence[JsonObject]
     """Without the model's name, which the upstream knows."""
+    model: str | None = None
+    """The name to ask for instead, where adapters are models of their own."""
     read: Callable[[], Stream] | None = None
     """Makes the reader of one reply; ``None``: the engine is not asked to stream."""
     per_prompt: int = 1
