@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fidelity": NOUNS | {"formats", "memory", "artifacts", "forward", "inspection"},
     "testing": NOUNS | {"formats", "catalog"},
     "engines": NOUNS | {"settings", "file_locks", "hardware"},
+    "calibration": NOUNS | {"settings", "texts", "hardware", "formats", "artifacts", "engines"},
     "platforms": NOUNS | {"settings", "naming", "formats", "artifacts", "engines"},
     "verify": NOUNS | {"formats"},
     "gateway": NOUNS | {"settings", "codec", "formats", "platforms"},
@@ -37,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "survey": NOUNS | {"compatibility", "engines", "platforms", "fit"},
     "pipeline": NOUNS
     | {"settings", "codec", "catalog", "hardware", "fit", "formats", "artifacts", "platforms"}
-    | {"naming", "quantize", "daemon", "verify", "survey"},
+    | {"naming", "quantize", "calibration", "daemon", "verify", "survey"},
 }
 """Beside itself. ``daemon`` from ``pipeline`` means its client. ``cli`` may import everything."""
 

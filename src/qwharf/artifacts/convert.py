@@ -9,17 +9,19 @@ conversion may be killed and resumed at any moment: :mod:`qwharf.artifacts.strea
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qwharf import __version__
 from qwharf.artifacts import streaming
+from qwharf.artifacts.finding import find_layers
 from qwharf.artifacts.folder_plan import folder_output
 from qwharf.artifacts.gguf_plan import gguf_output
 from qwharf.artifacts.stored import read_stored
 from qwharf.artifacts.streaming import Step
 from qwharf.artifacts.targets import is_folder_target
 from qwharf.errors import FormatUnavailable
+from qwharf.formats.checkpoint import read_checkpoint
 from qwharf.formats.names import FORMATS
 from qwharf.formats.weights import mlx
 from qwharf.quantize.imatrix import Importance
@@ -96,6 +98,7 @@ def convert(
     memory_bytes: int | None = None,
     threads: int | None = None,
     importance: Importance | None = None,
+    calibrated: Path | None = None,
     resume: bool = True,
     name: str | None = None,
 ) -> ConvertResult:
@@ -112,6 +115,8 @@ def convert(
         memory_bytes: what may be held at once; default: 1 GB.
         threads: default: every core this process may use. The bytes do not depend on it.
         importance: how much an error in each column weighs; for quantisations of GGUF.
+        calibrated: a folder with the source's layers as a calibration has rounded them
+            (:mod:`qwharf.calibration`); their numbers are kept, whatever the layout.
         resume: go on from an interrupted run with the same source and target.
         name: what the model is called, for ``general.name``; default: from the source.
 
@@ -126,6 +131,10 @@ def convert(
     if not _makeable(target_format, importance is not None):
         raise unavailable(str(source), None, target_format, weighted=importance is not None)
     stored = read_stored(source)
+    if calibrated is not None:
+        layers = read_checkpoint(calibrated)
+        files = (*stored.files, *layers.weight_files)
+        stored = replace(stored, matrices={**stored.matrices, **find_layers(layers)}, files=files)
     facts = [_versions(), *map(_identity, stored.files)]
     identity = "\n".join(facts if importance is None else [*facts, importance.digest()])
     if target_format.container == "gguf":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from qwharf import __version__
 from qwharf.artifacts import locks
@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from qwharf.quantize.imatrix import Importance
 
 
+class Calibrator(Protocol):
+    """Rounds a model's layers with care; of :mod:`qwharf.calibration`, which is above this."""
+
+    def digest(self) -> str:
+        """Identifies what the numbers depend on, beside the weights."""
+
+    def facts(self) -> Mapping[str, str]:
+        """What to remember of it."""
+
+    def run(self, folder: Path, step: Callable[[int, int], None]) -> None:
+        """Make ``folder``, for :func:`qwharf.artifacts.convert.convert`; it appears when whole."""
+
+
 def convert_artifact(
     store: Store,
     artifact: Artifact,
@@ -24,27 +37,30 @@ def convert_artifact(
     *,
     memory_bytes: int | None = None,
     importance: Importance | None = None,
+    calibrator: Calibrator | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
     """Convert ``artifact`` to ``target`` and keep the result.
 
-    The unfinished file lies under a name that depends only on source, target and ``importance``, so
-    the next call goes on where a killed one stopped. Two calls at once do the work once.
+    The unfinished file lies under a name that depends only on source, target, ``importance`` and
+    ``calibrator``, so the next call goes on where a killed one stopped (a calibration begins anew).
+    Two calls at once do the work once.
 
     Raises:
         FormatUnavailable: there is no such conversion.
         ChecksumMismatch: the source was changed in the store.
         InvalidFile, StorageError: from the conversion.
+        EngineError: from the calibration.
     """
     from qwharf.artifacts.convert import can_convert, convert, unavailable
 
     weighted = importance is not None
     if not can_convert(artifact.format, target, weighted=weighted):
         raise unavailable(artifact.model, artifact.format, target, weighted=weighted)
-    origin = _origin(artifact, importance)
+    origin = _origin(artifact, importance, calibrator)
     key = "-".join([artifact.id[:32], target.container, target.quantization])
-    if importance is not None:
-        key += f"-{origin['importance'][:16]}"
+    for what in ("importance", "calibration"):
+        key += f"-{origin[what][:16]}" if what in origin else ""
     work = store.folder("work")
 
     def waiting() -> None:
@@ -55,6 +71,10 @@ def convert_artifact(
         if progress is not None:
             progress(f"convert to {target}", done, total)
 
+    def calibrating(done: int, total: int) -> None:
+        if progress is not None:
+            progress("calibrate", done, total)
+
     with locks.locked(work / f"{key}.lock", waiting, delete=True):
         made = store.find(artifact.model, target, origin=origin)
         if made is not None:
@@ -62,7 +82,10 @@ def convert_artifact(
         store.check(artifact)
         title = artifact.provenance.get("repository", artifact.model).rpartition("/")[2]
         out = work / key
+        calibrated = None if calibrator is None else work / f"{key}.calibrated"
         if not out.exists():  # whole by its name; else left by a kill just before the end
+            if calibrator is not None and calibrated is not None and not calibrated.exists():
+                calibrator.run(calibrated, calibrating)
             convert(
                 artifact.path,
                 target,
@@ -70,12 +93,17 @@ def convert_artifact(
                 progress=step,
                 memory_bytes=memory_bytes,
                 importance=importance,
+                calibrated=calibrated,
                 name=title,
             )
         about = _provenance(artifact) | origin
+        if calibrator is not None:
+            about |= calibrator.facts()
         if out.is_dir():
             made = _keep_folder(store, artifact.model, target, out, about, progress)
             shutil.rmtree(out)
+            if calibrated is not None:
+                shutil.rmtree(calibrated, ignore_errors=True)
             return made
         name = f"{_file_stem(title)}-{target.quantization.upper()}.gguf"
         ref = store.put_file(out, "move", step=_counter(progress, out.stat().st_size))
@@ -83,16 +111,26 @@ def convert_artifact(
 
 
 def made_before(
-    store: Store, artifact: Artifact, target: Format, importance: Importance | None = None
+    store: Store,
+    artifact: Artifact,
+    target: Format,
+    importance: Importance | None = None,
+    calibrator: Calibrator | None = None,
 ) -> Artifact | None:
     """What an earlier :func:`convert_artifact` of the same has left in the store."""
-    return store.find(artifact.model, target, origin=_origin(artifact, importance))
+    return store.find(artifact.model, target, origin=_origin(artifact, importance, calibrator))
 
 
-def _origin(artifact: Artifact, importance: Importance | None) -> dict[str, str]:
+def _origin(
+    artifact: Artifact, importance: Importance | None, calibrator: Calibrator | None
+) -> dict[str, str]:
     """What of the provenance tells one conversion from another."""
-    weighed = {} if importance is None else {"importance": importance.digest()}
-    return {"converted_from": artifact.id} | weighed
+    made = {"converted_from": artifact.id}
+    if importance is not None:
+        made["importance"] = importance.digest()
+    if calibrator is not None:
+        made["calibration"] = calibrator.digest()
+    return made
 
 
 def _keep_folder(

@@ -56,6 +56,18 @@ def find_matrices(checkpoint: Checkpoint) -> dict[str, Matrix]:
     return matrices
 
 
+def find_layers(checkpoint: Checkpoint) -> dict[str, Matrix]:
+    """The matrices of all decoder layers, which may be all there is, by the same names.
+
+    Raises:
+        InvalidFile: one is missing or of another shape; names the tensor.
+        FormatUnavailable: weights of a kind that is not read here.
+    """
+    finder = _Finder(checkpoint)
+    specs = checkpoint_tensors(checkpoint.architecture)
+    return {s.name: finder.find(s) for s in specs if s.name.startswith("model.layers.")}
+
+
 class _Finder:
     """Looks matrices up in a checkpoint and remembers which tensors they are made of."""
 

@@ -13,6 +13,7 @@ from qwharf.artifacts.encoders import Encoder, Part
 from qwharf.artifacts.matrices import Matrix
 from qwharf.artifacts.output import OutFile, Output, Unit
 from qwharf.artifacts.positioned import Place, itemsize_of
+from qwharf.artifacts.repacking import repacked
 from qwharf.artifacts.stored import Stored
 from qwharf.artifacts.targets import made_tensors, plain_dtype, target_of
 from qwharf.errors import FormatUnavailable
@@ -55,8 +56,9 @@ def folder_output(
         pieces = tuple(stored.matrices[name] for name in made.sources)
         rows = sum(p.shape[0] for p in pieces)
         stack = len(pieces)
+        encoder = repacked(made.encoder, pieces[0]) if stack == 1 else made.encoder
         try:
-            parts = made.encoder.parts(made.name, rows, made.columns, stack)
+            parts = encoder.parts(made.name, rows, made.columns, stack)
         except ValueError as e:
             raise FormatUnavailable(
                 made.name,
@@ -65,7 +67,7 @@ def folder_output(
                 hint="choose another format, such as safetensors:bf16 or gguf:q8_0",
                 tensor=made.name,
             ) from e
-        planned.append(_Planned(made.name, pieces, made.encoder, tuple(parts)))
+        planned.append(_Planned(made.name, pieces, encoder, tuple(parts)))
     shards = list(_shards(planned, shard_bytes))
     names = [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
     if len(shards) == 1:

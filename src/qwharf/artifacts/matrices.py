@@ -161,13 +161,8 @@ class Packed:
     def read(self, files: Files, first: int, rows: int) -> F32:
         """See :class:`Matrix`."""
         zeros = groups = None
-        if self.zero_points is not None:  # 32 rows begin a word, whatever the bits
-            words = files.rows(
-                self.zero_points,
-                first * self.bits // 32,
-                compressed_words(rows, self.bits),
-            )
-            zeros = compressed.unpack_zero_points(words, self.bits, rows)
+        if self.zero_points is not None:
+            zeros = self.zeros(files, first, rows)
         if self.groups is not None:
             groups = files.whole(self.groups).reshape(-1)
         return compressed.dequantize_packed(
@@ -178,6 +173,19 @@ class Packed:
             zero_points=zeros,
             groups=groups,
         )
+
+    def zeros(self, files: Files, first: int, rows: int) -> NDArray[np.int32]:
+        """Zero points of a run of rows, signed: [rows, groups].
+
+        Raises:
+            InvalidFile: the file cannot be read or ends early.
+            ValueError: there are none.
+        """
+        if self.zero_points is None:
+            raise ValueError("no zero points")
+        at, count = first * self.bits // 32, compressed_words(rows, self.bits)
+        words = files.rows(self.zero_points, at, count)  # 32 rows begin a word, whatever the bits
+        return compressed.unpack_zero_points(words, self.bits, rows)
 
 
 def compressed_words(rows: int, bits: int) -> int:

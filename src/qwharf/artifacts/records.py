@@ -18,8 +18,9 @@ _ID = re.compile(r"[0-9a-f]{64}")
 _NAME_BAD = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 VERSION = 1
-ORIGIN = ("converted_from", "importance")
-"""What of the provenance tells one conversion from another: the source, and how it was weighed."""
+ORIGIN = ("converted_from", "importance", "calibration")
+"""What of the provenance tells one conversion from another: the source, and how it was weighed or
+what it was calibrated on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

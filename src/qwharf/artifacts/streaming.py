@@ -3,7 +3,8 @@
 Threads take runs of rows of a matrix, read them, check them, encode them and write each piece at
 its final place. So no matrix is ever held whole, and the bytes depend neither on the number of
 threads nor on the order of work. Rows that the target stores as the source does are copied; those
-that a fast quantiser takes as they are stored are handed to it; all others go by way of float32.
+that a fast quantiser takes as they are stored are handed to it; numbers that only change their
+packing keep their values; all others go by way of float32.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qwharf.artifacts.encoders import GgmlEncoder, encode_stored
+from qwharf.artifacts.matrices import Matrix
 from qwharf.artifacts.output import Output, Unit
 from qwharf.artifacts.partial import Partial, making
 from qwharf.artifacts.positioned import Files, write_columns, write_rows
+from qwharf.artifacts.repacking import Repacker
 from qwharf.artifacts.soundness import check_made, check_stored, check_values, senseless
 from qwharf.formats.weights.ggml import dequantize
 from qwharf.quantize import ggml
@@ -217,13 +220,20 @@ class _Job:
             values = dequantize(kind, raw).reshape(chunk.rows, -1)
         else:
             try:
-                values = matrix.read(self.files, chunk.first, chunk.rows)
+                if isinstance(encoder, Repacker):
+                    made = encoder.repack(self.files, chunk.first, chunk.rows)
+                    check_made(path, unit, made, lambda: self._values(matrix, chunk))
+                    return made
+                values = self._values(matrix, chunk)
             except ValueError as e:
                 raise senseless(path, unit.name, str(e)) from e
             check_values(path, unit.name, values)
         made = encoder.encode(values)
         check_made(path, unit, made, lambda: values)
         return made
+
+    def _values(self, matrix: Matrix, chunk: _Chunk) -> NDArray[np.float32]:
+        return matrix.read(self.files, chunk.first, chunk.rows)
 
     def _write(self, unit: Unit, chunk: _Chunk, made: Sequence[NDArray[Any]]) -> int:
         """Write the pieces; the number of bytes."""

@@ -99,11 +99,10 @@ def pull(
 @click.option(
     "--memory",
     "memory_bytes",
-    callback=size,
+    callback=lambda ctx, param, value: value and size(ctx, param, value),
     metavar="SIZE",
-    default="1GB",
-    show_default=True,
-    help="What the conversion may use, whatever the size of the model.",
+    help="What the conversion may use, whatever the size of the model: 1GB unless you say so; "
+    "of --calibrate, three quarters of what is free.",
 )
 @click.option(
     "--imatrix",
@@ -112,13 +111,21 @@ def pull(
     metavar="FILE",
     help="Importance matrix, for GGUF: made by `qwharf imatrix` or llama-imatrix.",
 )
+@click.option(
+    "--calibrate",
+    "text_source",
+    metavar="TEXT",
+    help="Round with care to what a text needs, for awq, gptq, w4a16 and w8a8: a text or .jsonl "
+    "file, or `default`. Needs `qwharf engine install llm-compressor`.",
+)
 @with_output
 def convert(
     source: str,
     target: str,
     output: Path | None,
-    memory_bytes: int,
+    memory_bytes: int | None,
     imatrix_file: Path | None,
+    text_source: str | None,
     out: Output,
 ) -> None:
     """Convert SOURCE (a model's name, a checkpoint folder or a .gguf file) to another format.
@@ -132,10 +139,13 @@ def convert(
       qwharf convert qwen3:0.6b --to awq -o ./Qwen3-0.6B-AWQ
       qwharf convert ./model-q8_0.gguf --to mlx:4 --memory 500MB
       qwharf convert ./my-finetune --to iq2_m --imatrix my-finetune.imatrix.gguf
+      qwharf convert ./my-finetune --to awq --calibrate default
     """
+    from qwharf.calibration import read_text
     from qwharf.quantize.imatrix import read
 
     config = settings.load()
+    text = read_text(text_source) if text_source is not None else None
     with out.progress() as bar:
         artifact = pipeline.obtain(
             catalog.resolve(source).model,
@@ -144,6 +154,7 @@ def convert(
             TerminalObserver(out, bar),
             memory_bytes=memory_bytes,
             importance=read(imatrix_file) if imatrix_file is not None else None,
+            text=text,
         )
     if output is not None:
         from qwharf.artifacts.placing import place

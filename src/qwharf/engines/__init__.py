@@ -14,7 +14,7 @@ from qwharf.settings import Settings
 
 __all__ = ["ENGINES", "Finished", "Installed", "find", "installed", "run_python"]
 
-ENGINES = ("vllm", "sglang", "mlx", "llama.cpp")
+ENGINES = ("vllm", "sglang", "mlx", "llama.cpp", "llm-compressor")
 """What can be installed."""
 
 

@@ -16,7 +16,7 @@ from qwharf.errors import UsageError
 DATA = Path(__file__).with_name("known.toml")
 VERSION = re.compile(r"[0-9][0-9A-Za-z.+!_-]{0,60}")
 BY_NVIDIA = {"vllm": "cuda", "sglang": "cuda"}
-WITHOUT = {"vllm": "cpu", "sglang": "parser", "mlx": "cpu"}
+WITHOUT = {"vllm": "cpu", "sglang": "parser", "mlx": "cpu", "llm-compressor": "cpu"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

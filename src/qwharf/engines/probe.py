@@ -50,7 +50,17 @@ def llama_cpp(variant: str) -> dict[str, Any]:
     return {"version": version("xllamacpp"), "device": f"{variant}: {', '.join(names)}"}
 
 
+def llm_compressor(variant: str) -> dict[str, Any]:
+    """What calibrates is imported, with what it is handed."""
+    import_module("llmcompressor.modifiers.gptq")
+    import_module("llmcompressor.modifiers.transform.awq")
+    import_module("transformers.models.qwen3")
+    device = "cuda" if import_module("torch").cuda.is_available() else "cpu"
+    return {"version": version("llmcompressor"), "device": device}
+
+
 if __name__ == "__main__":
     probes = {"vllm": vllm, "sglang": sglang, "mlx": mlx, "llama.cpp": llama_cpp}
+    probes["llm-compressor"] = llm_compressor
     answer = probes[sys.argv[1]](sys.argv[2])
     sys.stdout.write("\nqwharf-probe: " + json.dumps(answer) + "\n")

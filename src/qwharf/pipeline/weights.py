@@ -12,6 +12,8 @@ from qwharf.settings import Settings
 from qwharf.types import Artifact, Format, Hub, Model, Repository
 
 if TYPE_CHECKING:
+    from qwharf.artifacts.converting import Calibrator
+    from qwharf.calibration import Text
     from qwharf.quantize.imatrix import Importance
 
 ORIGINAL = Format("safetensors", "bf16")
@@ -100,19 +102,36 @@ def obtain(
     *,
     memory_bytes: int | None = None,
     importance: Importance | None = None,
+    text: Text | None = None,
 ) -> Artifact:
     """Bring ``model`` into the store as ``format``, converting where needed.
+
+    Args:
+        model: what is wanted.
+        format: in which format.
+        settings: where the store is.
+        observer: is told of steps and progress.
+        hub: to fetch from.
+        memory_bytes: what conversion and calibration may hold.
+        importance: an importance matrix to quantise with.
+        text: to calibrate on.
 
     Raises:
         NetworkError, StorageError, InvalidFile, FormatUnavailable: nothing half-done is left
             under a final name, and a second call goes on where this one stopped.
+        EngineError, UsageError, DoesNotFit: from the calibration.
     """
+    from qwharf import calibration
     from qwharf.artifacts import importing, pulling
     from qwharf.artifacts.store import Store
 
+    if text is not None:  # before anything is fetched
+        calibration.method_of(format)
+        calibration.environment(settings)
     store = Store(settings.store_dir)
-    # What is to be weighed is made here, even where others offer the format.
-    origin = source(model, format if importance is None else ORIGINAL, settings, hub)
+    # What is to be made with care is made here, even where others offer the format.
+    careful = importance is not None or text is not None
+    origin = source(model, ORIGINAL if careful else format, settings, hub)
     if origin.artifact is not None:
         artifact = origin.artifact
         observer.step("get", f"{artifact.format} is in the store already")
@@ -132,10 +151,24 @@ def obtain(
             store=store,
             progress=observer.progress,
         )
-    if artifact.format == format and importance is None:
+    if artifact.format == format and not careful:
         return artifact
+    calibrator = None
+    if text is not None:
+        calibrator = calibration.plan(artifact.path, format, text, settings, memory_bytes)
+        observer.step(
+            "text",
+            f"{calibrator.tokens:,} tokens of {text.name}; "
+            f"calibrating holds about {calibrator.memory_bytes / 1e9:.1f} GB",
+        )
     return convert(
-        artifact, format, settings, observer, memory_bytes=memory_bytes, importance=importance
+        artifact,
+        format,
+        settings,
+        observer,
+        memory_bytes=memory_bytes,
+        importance=importance,
+        calibrator=calibrator,
     )
 
 
@@ -147,17 +180,19 @@ def convert(
     *,
     memory_bytes: int | None = None,
     importance: Importance | None = None,
+    calibrator: Calibrator | None = None,
 ) -> Artifact:
     """``artifact`` in another format, made once and kept in the store.
 
     Raises:
         FormatUnavailable, InvalidFile, StorageError: an interrupted conversion is resumed.
+        EngineError: from the calibration.
     """
     from qwharf.artifacts.converting import convert_artifact, made_before
     from qwharf.artifacts.store import Store
 
     store = Store(settings.store_dir)
-    made = made_before(store, artifact, target, importance)
+    made = made_before(store, artifact, target, importance, calibrator)
     if made is not None:
         observer.step("convert", f"{target} was made before")
         return made
@@ -168,5 +203,6 @@ def convert(
         target,
         memory_bytes=memory_bytes,
         importance=importance,
+        calibrator=calibrator,
         progress=observer.progress,
     )

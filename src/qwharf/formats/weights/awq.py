@@ -22,6 +22,8 @@ GROUP = 128
 ORDER = np.array([0, 2, 4, 6, 1, 3, 5, 7])
 """Which output lies at which nibble of a word."""
 BACK = np.argsort(ORDER)
+MIDDLE = 8
+"""The zero point where none is stored."""
 SMALLEST = np.float32(1e-5)
 """Least spread of a group, so that scales of zeros stay normal float16 numbers."""
 
@@ -48,7 +50,7 @@ def dequantize(
     if len(qweight) % groups:
         raise ValueError(f"{groups} groups do not divide {len(qweight)} inputs")
     numbers = _ordered(qweight, outputs).astype(np.float32).reshape(groups, -1, outputs)
-    zeros = np.float32(8) if qzeros is None else _ordered(qzeros, outputs).astype(np.float32)
+    zeros = np.float32(MIDDLE) if qzeros is None else _ordered(qzeros, outputs).astype(np.float32)
     numbers -= zeros if qzeros is None else np.asarray(zeros)[:, None, :]
     numbers *= scales[:, None, :]
     return np.ascontiguousarray(numbers.reshape(-1, outputs).T)
@@ -76,6 +78,19 @@ def quantize(
     np.clip(numbers, 0, 15, out=numbers)
     qweight = _words(numbers.astype(np.uint8).reshape(outputs, inputs).T)
     return qweight, _words(zeros.astype(np.uint8).T), scales.T.astype(np.float16)
+
+
+def from_numbers(
+    numbers: NDArray[np.uint8], zeros: NDArray[np.uint8], scales: NDArray[np.float32]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float16]]:
+    """``qweight``, ``qzeros`` and ``scales`` of numbers that are there already.
+
+    Args:
+        numbers: [outputs, in], 0 to 15.
+        zeros: [outputs, groups], 0 to 15.
+        scales: [outputs, groups].
+    """
+    return _words(numbers.T), _words(zeros.T), scales.T.astype(np.float16)
 
 
 def _words(numbers: NDArray[np.uint8]) -> NDArray[np.int32]:

@@ -95,6 +95,26 @@ def quantize(
     )
 
 
+def from_packed(
+    packed: NDArray[np.int32], scales: NDArray[np.float32], bits: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float16]]:
+    """``qweight``, ``qzeros`` (version 1) and ``scales`` of numbers that are there already.
+
+    Args:
+        packed: [outputs, in * bits / 32], lowest bits first, the middle standing for zero, as
+            compressed-tensors packs symmetric ones: the same words.
+        scales: [outputs, groups].
+        bits: 4 or 8.
+    """
+    outputs, groups = scales.shape
+    zeros = np.full((groups, outputs), (1 << (bits - 1)) - 1, np.uint8)
+    return (
+        np.ascontiguousarray(packed.T),
+        pack(zeros, bits).view(np.int32),
+        scales.T.astype(np.float16),
+    )
+
+
 def group_index(inputs: int, group: int = GROUP) -> NDArray[np.int32]:
     """``g_idx`` of groups in order."""
     return (np.arange(inputs) // group).astype(np.int32)
