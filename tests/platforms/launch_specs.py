@@ -55,6 +55,9 @@ LLAMA: dict[str, dict[str, Any]] = {
         "context_tokens": 100_000,
         "architecture": replace(TINY, max_position_embeddings=40_960),
     },
+    "adapters": {
+        "adapters": {"law": Path("/adapters/law.gguf"), "tax": Path("/adapters/tax.gguf")}
+    },
 }
 CHECKPOINTS: dict[str, dict[str, Any]] = {
     "processor": {"threads": 2},
