@@ -13,9 +13,10 @@ import pytest
 from qwharf.artifacts.convert import convert
 from qwharf.errors import UsageError
 from qwharf.formats.ggml_types import GGML_TYPES
-from qwharf.quantize import building, ggml, kernels
+from qwharf.formats.names import parse_format
+from qwharf.quantize import building, ggml, grouped, kernels
 from qwharf.testing import write_synthetic_checkpoint
-from qwharf.types import Architecture, Format
+from qwharf.types import Architecture
 
 from .comparing import reference
 from .distributions import weights
@@ -41,6 +42,14 @@ int qwharf_kernels_level(void) { return 1; }
 const char *qwharf_kernels_level_name(int level) { return level ? "liar" : "smaller liar"; }
 int64_t qwharf_kernels_quantize(int level, int type, int source, const void *from, void *to,
                                 int64_t rows, int64_t columns, const float *w, void *reference) {
+    return 0;
+}
+int64_t qwharf_kernels_mlx(int level, int source, const void *from, int64_t elements, int group,
+                           int bits, void *words, float *scales, float *biases) {
+    return 0;
+}
+int64_t qwharf_kernels_fp8(int level, int source, const void *from, int64_t rows, int64_t columns,
+                           void *to, float *scales) {
     return 0;
 }
 """
@@ -100,7 +109,7 @@ def test_found_in_the_cache(fresh: kernels._State, library_path: Path) -> None:
     found = kernels.native(ggml.library())
     assert found is not None and found.path.parent == folder
     assert found.level_of(GGML_TYPES["Q4_K"], False) == found.level
-    assert found.level_of(GGML_TYPES["Q8_0"], False) is None
+    assert found.level_of(GGML_TYPES["Q4_0"], False) is None
     assert str(found.path) in kernels.describe(ggml.library())
 
 
@@ -145,6 +154,9 @@ def test_a_library_with_other_results_is_not_believed(
     assert liar is not None and liar.level_of(GGML_TYPES["Q4_K"], False) is None
     rows = weights("normal", 1, (4, 512))
     assert (ggml.quantize("Q4_K", rows) == reference("Q4_K", rows).reshape(-1)).all()
+    raw = rows.reshape(-1).view(np.uint8)
+    assert grouped.fp8_blocks("F32", raw, 512) is None
+    assert grouped.mlx_groups("F32", raw, 512, 4, 64) is None
 
 
 def test_built_in_the_background_when_worth_it(
@@ -190,22 +202,25 @@ def test_built_on_demand(
     assert kernels.native(ggml.library()) is not None
 
 
-@pytest.mark.parametrize("quantization", ["q4_k_m", "iq4_xs", "q2_k"])
+@pytest.mark.parametrize(
+    "target", ["gguf:q4_k_m", "gguf:iq4_xs", "gguf:q2_k", "gguf:q8_0", "mlx:4", "mlx:6", "fp8"]
+)
 def test_whole_conversions_are_the_same(
     fresh: kernels._State,
     library_path: Path,
     checkpoint: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    quantization: str,
+    target: str,
 ) -> None:
     sums = set()
     for n, wish in enumerate(("reference", str(library_path))):
         monkeypatch.setenv(kernels.VARIABLE, wish)
         monkeypatch.setattr(kernels, "_state", kernels._State())
-        out = tmp_path / f"{n}.gguf"
-        convert(checkpoint, Format("gguf", quantization), out, threads=2)
-        sums.add(hashlib.sha256(out.read_bytes()).hexdigest())
+        out = tmp_path / str(n)
+        convert(checkpoint, parse_format(target), out, threads=2)
+        weight_file = out / "model.safetensors" if out.is_dir() else out
+        sums.add(hashlib.sha256(weight_file.read_bytes()).hexdigest())
     assert len(sums) == 1
 
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from qwharf.formats.ggml_types import GgmlType
+from qwharf.formats.ggml_types import GGML_TYPES, GgmlType
 from qwharf.formats.weights import awq, compressed, fp8, gptq, mlx
 from qwharf.formats.weights.bits import packed_words
 from qwharf.formats.weights.floats import from_f32
-from qwharf.quantize import ggml
+from qwharf.quantize import ggml, grouped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,16 +79,15 @@ def encode_stored(
     """
     if isinstance(encoder, PlainEncoder):
         return [raw] if kind.name == encoder.dtype else None
-    if not isinstance(encoder, GgmlEncoder):
-        return None
-    if kind.name == encoder.kind.name:
+    if isinstance(encoder, GgmlEncoder) and kind.name == encoder.kind.name:
         return [raw]
-    if kind.name not in ggml.FLOATS:
-        return None
-    rows = raw.size // kind.size_bytes(columns)
-    made = np.empty(rows * encoder.kind.size_bytes(columns), np.uint8)
-    done = ggml.encode_raw(encoder.kind, kind.name, raw, columns, made, encoder.importance)
-    return [made] if done else None
+    if kind.name in ggml.FLOATS and isinstance(encoder, GgmlEncoder | MlxEncoder | BlockFp8Encoder):
+        return encoder.encode_raw(kind.name, raw, columns)
+    return None
+
+
+def _flat(rows: F32) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
 
 
 def _shape(rows: int, columns: int, stack: int) -> tuple[int, ...]:
@@ -129,6 +128,15 @@ class GgmlEncoder:
         shape = (columns,) if self.vector else _shape(rows, columns, stack)
         return [Part(name=name, dtype="U8", grid=grid, shape=shape)]
 
+    def encode_raw(
+        self, source: str, raw: NDArray[np.uint8], columns: int
+    ) -> Sequence[NDArray[Any]] | None:
+        """What :meth:`encode` makes of stored floats, if there is a kernel for it."""
+        rows = raw.size // GGML_TYPES[source].size_bytes(columns)
+        made = np.empty(rows * self.kind.size_bytes(columns), np.uint8)
+        done = ggml.encode_raw(self.kind, source, raw, columns, made, self.importance)
+        return [made] if done else None
+
     def encode(self, rows: F32) -> Sequence[NDArray[Any]]:
         """See :class:`Encoder`."""
         made = np.empty(rows.shape[0] * self.kind.size_bytes(rows.shape[1]), np.uint8)
@@ -151,8 +159,17 @@ class BlockFp8Encoder:
             Part(name=scale, dtype="BF16", grid=(high, wide), shape=(high, wide), unit=fp8.BLOCK),
         ]
 
+    def encode_raw(
+        self, source: str, raw: NDArray[np.uint8], columns: int
+    ) -> Sequence[NDArray[Any]] | None:
+        """What :meth:`encode` makes of stored floats, if there is a kernel for it."""
+        made = grouped.fp8_blocks(source, raw, columns)
+        return None if made is None else [made[0], from_f32("BF16", made[1])]
+
     def encode(self, rows: F32) -> Sequence[NDArray[Any]]:
         """See :class:`Encoder`."""
+        if fast := self.encode_raw("F32", _flat(rows), rows.shape[1]):
+            return fast
         made, scales = fp8.quantize(rows)
         return [made, from_f32("BF16", scales)]
 
@@ -295,10 +312,20 @@ class MlxEncoder:
             ),
         ]
 
+    def encode_raw(
+        self, source: str, raw: NDArray[np.uint8], columns: int
+    ) -> Sequence[NDArray[Any]] | None:
+        """What :meth:`encode` makes of stored floats, if there is a kernel for it."""
+        made = grouped.mlx_groups(source, raw, columns, self.bits, self.group)
+        return None if made is None else self._stored(*made)
+
     def encode(self, rows: F32) -> Sequence[NDArray[Any]]:
         """See :class:`Encoder`."""
-        words, scales, biases = mlx.quantize(rows, self.bits, self.group)
-        return [words, from_f32(self.dtype, scales), from_f32(self.dtype, biases)]
+        fast = self.encode_raw("F32", _flat(rows), rows.shape[1])
+        return fast or self._stored(*mlx.quantize(rows, self.bits, self.group))
+
+    def _stored(self, words: NDArray[np.uint32], *floats: F32) -> Sequence[NDArray[Any]]:
+        return [words, *(from_f32(self.dtype, f) for f in floats)]
 
 
 def _check_group(columns: int, group: int) -> None:

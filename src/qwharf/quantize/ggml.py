@@ -147,7 +147,7 @@ def ggml_type(type_name: str) -> GgmlType:
 
 def prepare(work: Iterable[tuple[GgmlType, int]]) -> None:
     """Told before a long run what is to be made (types and numbers of weights); returns at once."""
-    if weights := sum(n for kind, n in work if kind.name in kernels.TYPES):
+    if weights := sum(n for kind, n in work if kind.name in kernels.SEARCHED):
         kernels.prepare(weights, library())
 
 

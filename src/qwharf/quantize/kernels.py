@@ -1,13 +1,13 @@
-"""Fast quantisers that give the same bytes as llama.cpp's: found, checked, used.
+"""Fast quantisers that give the same bytes as the slow ones: found, checked, used.
 
 They are C code in ``native/``, called through ctypes. A library made from it is looked for in the
 ``qwharf-kernels`` wheel and in the user's cache; :func:`prepare` compiles one in the background
 when a conversion is large enough to be worth it and the machine has a compiler. Without one,
 llama.cpp's own quantisers do the work: slower, with the same result.
 
-A library is believed only after it has given the same bytes as the reference of the engine that
-is installed, for each type before its first use. So neither a miscompiled library nor an engine
-whose algorithm has changed can alter a file.
+A library is believed only after it has given the same bytes as the reference (the installed engine;
+for MLX and FP8 numpy), for each type before its first use. So neither a miscompiled library nor an
+engine whose algorithm has changed can alter a file.
 
 Environment: ``QWHARF_KERNELS`` is ``auto`` (the default), ``reference`` (never use them), or the
 path of a library.
@@ -20,6 +20,7 @@ import ctypes
 import importlib.util
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -35,12 +36,15 @@ if TYPE_CHECKING:
 
 VARIABLE = "QWHARF_KERNELS"
 WHEEL = "qwharf_kernels"
-TYPES = frozenset({"Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"})
-"""What there are kernels for."""
+SEARCHED = frozenset({"Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"})
+"""Types that llama.cpp makes by a search, many times slower than the kernels."""
+TYPES = SEARCHED | {"Q8_0"}
+"""Types of GGUF that there are kernels for."""
 WORTH_BUILDING = 250_000_000
-"""Weights from which on compiling (some ten seconds of one core) pays for itself at once."""
+"""Searched weights from which on compiling (some ten seconds of one core) pays at once."""
 
 _SOURCES = {"F32": 0, "F16": 1, "BF16": 2}
+_ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _CHECK_SHAPE = (12, 1024)
 
 
@@ -72,12 +76,18 @@ class Native:
         integer, i64, pointer = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
         self._call.argtypes = [integer] * 3 + [pointer] * 2 + [i64] * 2 + [pointer] * 2
         self._call.restype = i64
+        self._mlx = handle.qwharf_kernels_mlx
+        self._mlx.argtypes = [integer] * 2 + [pointer] + [i64] + [integer] * 2 + [pointer] * 3
+        self._mlx.restype = i64
+        self._fp8 = handle.qwharf_kernels_fp8
+        self._fp8.argtypes = [integer] * 2 + [pointer] + [i64] * 2 + [pointer] * 2
+        self._fp8.restype = i64
         handle.qwharf_kernels_level.restype = integer
         self._name = handle.qwharf_kernels_level_name
         self._name.argtypes, self._name.restype = [integer], ctypes.c_char_p
         self.level: int = handle.qwharf_kernels_level()
         """The best that this processor can run: 0 SSE2, 1 AVX2, 2 AVX-512."""
-        self._levels: dict[tuple[int, bool], int | None] = {}
+        self._levels: dict[tuple[object, ...], int | None] = {}
         self._lock = threading.Lock()
 
     def level_name(self, level: int) -> str:
@@ -87,12 +97,14 @@ class Native:
 
     def level_of(self, kind: GgmlType, weighted: bool) -> int | None:
         """The best level that gives the reference's bytes for ``kind``; ``None``: none does."""
-        key = (kind.id, weighted)
+        return self.best((kind.id, weighted), lambda n: self._agrees(kind, weighted, n))
+
+    def best(self, key: tuple[object, ...], agrees: Callable[[int], bool]) -> int | None:
+        """The best level that ``agrees`` finds right; asked once for each ``key``."""
         if key not in self._levels:
             with self._lock:
                 if key not in self._levels:
-                    best = range(self.level, -1, -1)
-                    right = (n for n in best if self._agrees(kind, weighted, n))
+                    right = (n for n in range(self.level, -1, -1) if agrees(n))
                     self._levels[key] = next(right, None)
         return self._levels[key]
 
@@ -120,7 +132,7 @@ class Native:
         Returns:
             How many blocks were left to the reference.
         """
-        rows = raw.size // (columns * (4 if source == "F32" else 2))
+        rows = raw.size // (columns * _ITEM_BYTES[source])
         redone: int = self._call(
             level,
             kind.id,
@@ -136,20 +148,52 @@ class Native:
             raise ValueError(f"{kind.name}, {raw.size} bytes, {columns} columns: {redone}")
         return redone
 
+    def mlx(
+        self,
+        level: int,
+        source: str,
+        raw: NDArray[np.uint8],
+        group: int,
+        bits: int,
+        words: NDArray[np.uint32],
+        scales: NDArray[np.float32],
+        biases: NDArray[np.float32],
+    ) -> None:
+        """Quantise whole groups of finite weights into arrays of exactly the sizes needed."""
+        elements = raw.size // _ITEM_BYTES[source]
+        if words.nbytes * 8 != elements * bits or scales.size * group != elements:
+            raise ValueError(f"{words.size} words, {scales.size} scales for {elements} weights")
+        arrays = (words.ctypes.data, scales.ctypes.data, biases.ctypes.data)
+        made = self._mlx(level, _SOURCES[source], raw.ctypes.data, elements, group, bits, *arrays)
+        _expect_done(made, f"mlx, {bits} bits, groups of {group}")
+
+    def fp8(
+        self,
+        level: int,
+        source: str,
+        raw: NDArray[np.uint8],
+        out: NDArray[np.uint8],
+        scales: NDArray[np.float32],
+    ) -> None:
+        """Quantise finite weights into ``out`` [rows, columns] and the scales of its blocks."""
+        rows, columns = out.shape
+        if raw.size != out.size * _ITEM_BYTES[source]:
+            raise ValueError(f"{raw.size} bytes for {rows} x {columns} weights")
+        made = self._fp8(
+            level, _SOURCES[source], raw.ctypes.data, rows, columns, out.ctypes.data,
+            scales.ctypes.data,
+        )  # fmt: skip
+        _expect_done(made, "fp8")
+
     def _agrees(self, kind: GgmlType, weighted: bool, level: int) -> bool:
         """Whether one call gives the reference's bytes, on ordinary and on awkward weights."""
         if kind.name not in TYPES:
             return False
-        rows, columns = _CHECK_SHAPE
-        rng = np.random.default_rng(20)
-        weights = rng.normal(0, 0.02, _CHECK_SHAPE).astype(np.float32)
-        weights[4:] = (weights[4:].view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
-        weights[2] *= np.where(rng.random(columns) < 0.02, 30, 1).astype(np.float32)
-        weights[3] *= rng.random(columns) < 0.1
-        weights[4] = -np.abs(weights[4])
-        weights[5] *= np.exp(rng.normal(0, 1, columns)).astype(np.float32)
+        weights = check_weights()
+        rows, columns = weights.shape
         importance = None
         if weighted:
+            rng = np.random.default_rng(21)
             importance = (np.abs(rng.normal(0, 1, columns)) + 0.01).astype(np.float32)
         wanted = np.empty(rows * kind.size_bytes(columns), np.uint8)
         made = np.empty_like(wanted)
@@ -157,6 +201,24 @@ class Native:
         raw = weights.reshape(-1).view(np.uint8)
         self.quantize(level, kind, "F32", raw, columns, made, importance)
         return bool((wanted == made).all())
+
+
+def check_weights() -> NDArray[np.float32]:
+    """Some ordinary and some awkward weights, finite: what a kernel has to get right first."""
+    columns = _CHECK_SHAPE[1]
+    rng = np.random.default_rng(20)
+    weights = rng.normal(0, 0.02, _CHECK_SHAPE).astype(np.float32)
+    weights[4:] = (weights[4:].view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    weights[2] *= np.where(rng.random(columns) < 0.02, 30, 1).astype(np.float32)
+    weights[3] *= rng.random(columns) < 0.1
+    weights[4] = -np.abs(weights[4])
+    weights[5] *= np.exp(rng.normal(0, 1, columns)).astype(np.float32)
+    return weights
+
+
+def _expect_done(made: int, subject: str) -> None:
+    if made:
+        raise ValueError(f"{subject}: {made}")
 
 
 # ------------------------------------------------------------------------------------ finding one

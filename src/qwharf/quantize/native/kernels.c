@@ -16,8 +16,6 @@
 typedef size_t (*reference_function)(int type, const float *x, void *out, int64_t start,
                                      int64_t rows, int64_t columns, const float *importance);
 
-enum { F32, F16, BF16 };
-
 enum { UNKNOWN_TYPE = -1, NOT_HERE = -2, BAD_SHAPE = -3 };
 
 static const kernel_set *const SETS[] = {&kernels_sse2, &kernels_avx2, &kernels_avx512};
@@ -49,20 +47,13 @@ EXPORT const char *qwharf_kernels_level_name(int level) {
     return level < 0 || level > 2 ? "none" : SETS[level]->name;
 }
 
+/* Denormals count, and rounding is to nearest, whatever the caller's thread is set to. */
+enum { PLAIN_MODE = 0x1f80 };
+
 static const kernel *find(int level, int type) {
     for (int i = 0; i < SETS[level]->count; ++i)
         if (SETS[level]->kernels[i].type == type) return &SETS[level]->kernels[i];
     return NULL;
-}
-
-static void widen(const void *from, int source, size_t n, float *to) {
-    if (source == BF16) {
-        const uint16_t *h = from;
-        for (size_t i = 0; i < n; ++i) to[i] = bits_float((uint32_t)h[i] << 16);
-    } else {
-        const uint16_t *h = from;
-        for (size_t i = 0; i < n; ++i) to[i] = from_half(h[i]);
-    }
 }
 
 /*
@@ -92,17 +83,12 @@ EXPORT int64_t qwharf_kernels_quantize(int level, int type, int source, const vo
     uint8_t *out = to;
     int64_t redone = 0;
 
-    /* Denormals count, and rounding is to nearest, whatever the caller's thread is set to. */
     const unsigned int saved = _mm_getcsr();
-    _mm_setcsr(0x1f80);
+    _mm_setcsr(PLAIN_MODE);
     for (int64_t first = 0; first < blocks; first += lanes) {
         const int count = blocks - first < lanes ? (int)(blocks - first) : lanes;
-        const float *floats = wide;
-        if (source == F32)
-            floats = (const float *)from + first * elements;
-        else
-            widen((const uint16_t *)from + first * elements, source, (size_t)count * elements,
-                  wide);
+        const char *at = (const char *)from + first * elements * (source == F32 ? 4 : 2);
+        const float *floats = as_floats(at, source, (size_t)count * elements, wide);
         for (int lane = 0; lane < lanes; ++lane) {
             const int block = lane < count ? lane : count - 1;
             x[lane] = floats + block * elements;
@@ -117,4 +103,45 @@ EXPORT int64_t qwharf_kernels_quantize(int level, int type, int source, const vo
     }
     _mm_setcsr(saved);
     return redone;
+}
+
+/*
+ * MLX's words, scales and biases of `elements` finite weights, whole groups, one after the other.
+ * Returns 0, or NOT_HERE or BAD_SHAPE as above.
+ */
+EXPORT int64_t qwharf_kernels_mlx(int level, int source, const void *from, int64_t elements,
+                                  int group, int bits, uint8_t *words, float *scales,
+                                  float *biases) {
+    float wide[SUPER * 16] __attribute__((aligned(64)));
+    const int64_t step = sizeof wide / sizeof *wide;
+    if (level < 0 || level > qwharf_kernels_level()) return NOT_HERE;
+    if (source < F32 || source > BF16 || elements < 0 || bits < 2 || bits > 8 || bits == 7 ||
+        (group != 32 && group != 64 && group != 128) || elements % group)
+        return BAD_SHAPE;
+    const unsigned int saved = _mm_getcsr();
+    _mm_setcsr(PLAIN_MODE);
+    for (int64_t first = 0; first < elements; first += step) {
+        const int64_t n = elements - first < step ? elements - first : step;
+        const char *at = (const char *)from + first * (source == F32 ? 4 : 2);
+        SETS[level]->mlx(as_floats(at, source, (size_t)n, wide), n / group, group, bits,
+                         words + first / 8 * bits, scales + first / group,
+                         biases + first / group);
+    }
+    _mm_setcsr(saved);
+    return 0;
+}
+
+/*
+ * e4m3 patterns of a matrix of finite weights, and the scale of each block of 128 x 128, of which
+ * those at the edges may be smaller. Returns as above.
+ */
+EXPORT int64_t qwharf_kernels_fp8(int level, int source, const void *from, int64_t rows,
+                                  int64_t columns, uint8_t *to, float *scales) {
+    if (level < 0 || level > qwharf_kernels_level()) return NOT_HERE;
+    if (source < F32 || source > BF16 || rows < 0 || columns < 0) return BAD_SHAPE;
+    const unsigned int saved = _mm_getcsr();
+    _mm_setcsr(PLAIN_MODE);
+    SETS[level]->fp8(from, source, rows, columns, to, scales);
+    _mm_setcsr(saved);
+    return 0;
 }

@@ -8,10 +8,11 @@
 
 #define SUPER 256     /* weights of a K-quant's block */
 #define MAX_LANES 32  /* blocks that the widest kernel takes at once */
+#define FP8_BLOCK 128 /* rows and columns that share a scale */
 #define TINY 1e-15f   /* a group whose largest weight is below this counts as all zero */
 
 /* ggml's numbers for the block types, as they stand in GGUF files. */
-enum { TYPE_Q2_K = 10, TYPE_Q3_K, TYPE_Q4_K, TYPE_Q5_K, TYPE_Q6_K, TYPE_IQ4_NL = 20, TYPE_IQ4_XS = 23 };
+enum { TYPE_Q8_0 = 8, TYPE_Q2_K = 10, TYPE_Q3_K, TYPE_Q4_K, TYPE_Q5_K, TYPE_Q6_K, TYPE_IQ4_NL = 20, TYPE_IQ4_XS = 23 };
 
 /*
  * Quantises `count` blocks at once; x[lane] is where a block's weights lie, and importance[lane]
@@ -30,11 +31,21 @@ typedef struct {
     group_kernel weighted;   /* with */
 } kernel;
 
+/* Groups of `group` floats to words of `bits` bits, scales and biases: mlx.h. */
+typedef void (*mlx_kernel)(const float *x, int64_t groups, int group, int bits, uint8_t *words,
+                           float *scales, float *biases);
+
+/* A matrix to e4m3 and the scales of its blocks: fp8.h. */
+typedef void (*fp8_kernel)(const void *from, int source, int64_t rows, int64_t columns,
+                           uint8_t *to, float *scales);
+
 typedef struct {
     const char *name;
     int lanes;
     const kernel *kernels;
     int count;
+    mlx_kernel mlx;
+    fp8_kernel fp8;
 } kernel_set;
 
 /* The 16 values of IQ4_NL and IQ4_XS, and from where on a number is nearer to the next of them. */
@@ -91,5 +102,23 @@ static inline int rounded(float f) {
 static inline int half_is_finite(uint16_t h) { return (h & 0x7c00) != 0x7c00; }
 
 static inline void put_half(uint8_t *at, uint16_t h) { memcpy(at, &h, sizeof h); }
+
+/* What weights are stored as. */
+enum { F32, F16, BF16 };
+
+static inline void widen(const void *from, int source, size_t n, float *to) {
+    const uint16_t *h = from;
+    if (source == BF16)
+        for (size_t i = 0; i < n; ++i) to[i] = bits_float((uint32_t)h[i] << 16);
+    else
+        for (size_t i = 0; i < n; ++i) to[i] = from_half(h[i]);
+}
+
+/* n weights as floats: where they lie, or widened into `buffer`. */
+static inline const float *as_floats(const void *from, int source, size_t n, float *buffer) {
+    if (source == F32) return from;
+    widen(from, source, n, buffer);
+    return buffer;
+}
 
 #endif
