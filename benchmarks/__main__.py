@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-ALL = ("install", "startup", "memory", "convert", "kernels", "speed", "gateway")
+ALL = ("install", "startup", "memory", "convert", "scale", "kernels", "speed", "gateway")
 
 
 def main(names: list[str]) -> int:

@@ -76,6 +76,9 @@ def measure(
 ) -> Run:
     """Run ``argv`` to its end; wall, CPU (children included) and peak memory of the process.
 
+    The system counts what this process has ever held as the child's, who shares its memory until
+    it runs a program of its own: large things are to be done in children, too.
+
     Raises:
         RuntimeError: it failed; carries the end of its output.
     """
