@@ -11,7 +11,7 @@ from qwharf.fit.budget import cards, twins
 from qwharf.fit.choosing import USUAL
 from qwharf.fit.means import Means
 from qwharf.fit.placing import TENSOR_PARALLEL, Site
-from qwharf.fit.rules import formats_of, is_split, origin
+from qwharf.fit.rules import formats_of, origin
 from qwharf.fit.wishes import Wishes
 from qwharf.types import Format, Gpu, Hardware, Model
 
@@ -100,12 +100,7 @@ class Search:
     def obstacle(self, site: Site, format: Format) -> str | None:
         """Why the platform cannot run the model in ``format`` here; ``None``: it can."""
         verdict = site.verdict_on(format)
-        if not verdict.runs:
-            return verdict.why
-        facts = compatibility.facts(site.platform)
-        if facts.single_file and is_split(site.model, format):
-            return f"{facts.title} takes weights in one file, and {format} comes in several"
-        return None
+        return None if verdict.runs else verdict.why
 
     def sites(self, model: Model) -> list[Site]:
         """Every platform and format that comes into question for ``model``."""

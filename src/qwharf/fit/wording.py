@@ -12,7 +12,7 @@ from qwharf.fit.ranking import (
     read_bytes_on_host,
     tokens_per_second,
 )
-from qwharf.fit.rules import origin
+from qwharf.fit.rules import is_split, origin
 from qwharf.fit.search import Search
 from qwharf.fit.wishes import Wishes
 
@@ -105,9 +105,15 @@ def _remarks(site: Site, placed: Placed, means: Means) -> tuple[str, ...]:
         out.append(verdict.why)
     if verdict.sure == "inferred" and verdict.cell is not None:
         out.append(f"should run, but was not tried: {verdict.cell.source}")
+    facts = compatibility.facts(site.platform)
+    if facts.single_file and is_split(site.model, site.format):
+        size = memory.weight_bytes(site.model.architecture, site.format)
+        out.append(
+            f"it comes in parts, and {facts.title} takes one file: they are put together here, "
+            f"which takes another {size / 1e9:.0f} GB of the disk"
+        )
     if not means.has(site.platform):
-        title = compatibility.facts(site.platform).title
-        out.append(f"{title} is not installed: `qwharf platforms {site.platform}`")
+        out.append(f"{facts.title} is not installed: `qwharf platforms {site.platform}`")
     build = means.engine(site.platform).build
     if build is not None:
         out.append(f"with the {build} build that is installed")

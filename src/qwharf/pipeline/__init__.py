@@ -86,7 +86,7 @@ def up(request: Request, settings: Settings, observer: Observer) -> Outcome:
     from qwharf import hardware, survey
     from qwharf.artifacts.store import Store
     from qwharf.daemon.client import DaemonClient
-    from qwharf.pipeline import adapters
+    from qwharf.pipeline import adapters, parts
 
     here = hardware.detect(settings.data_dir)
     means = survey.means(here)
@@ -100,9 +100,10 @@ def up(request: Request, settings: Settings, observer: Observer) -> Outcome:
     client = DaemonClient(settings)
     client.ensure_running()  # first: a taken port should be known before gigabytes are fetched
     artifact = obtain(chosen.model, chosen.format, settings, observer, request.hub)
-    spec = specify(chosen, artifact.id, artifact.path, name, build)
     with Store(settings.store_dir) as store:
+        artifact = parts.whole(artifact, chosen, store, observer)
         loras = adapters.place(loras, chosen, store, observer)
+    spec = specify(chosen, artifact.id, artifact.path, name, build)
     spec = replace(spec, may_copy=request.may_copy, adapters=loras)
     refuse_copies(spec)
     observer.step("deploy", f"`{spec.name}` on {spec.platform}")
@@ -145,20 +146,22 @@ def rehearse(request: Request, settings: Settings, machine: Path | None = None) 
     """
     from qwharf import hardware, survey
     from qwharf.artifacts.store import Store
-    from qwharf.pipeline import adapters
+    from qwharf.pipeline import adapters, parts
 
     there = hardware.load_spec(machine) if machine else hardware.detect(settings.data_dir)
     means = survey.means(None if machine else there)
     chosen = plan(request, there, means)
     origin = source(chosen.model, chosen.format, settings, request.hub)
-    at = settings.store_dir / "artifacts" / "ID"
+    store = Store(settings.store_dir)
+    at = None
     if origin.artifact is not None and not origin.converts_to(chosen.format):
-        at = origin.artifact.path
-    elif chosen.format.container == "gguf":
-        at /= "model.gguf"
+        at = parts.whole_at(origin.artifact, chosen, store)
+    if at is None:
+        at = store.artifact_folder("ID")
+        at = at / "model.gguf" if chosen.format.container == "gguf" else at
     spec = specify(chosen, "", at, request.name, means.engine(chosen.platform).build)
     loras = adapters.check(request.adapters, chosen, spec.name)
-    loras = adapters.placed_at(loras, chosen, Store(settings.store_dir))
+    loras = adapters.placed_at(loras, chosen, store)
     spec = replace(spec, adapters=loras)
     return Rehearsal(plan=chosen, source=origin, spec=spec, actions=actions(spec))
 

@@ -78,7 +78,7 @@ def place(
 
 def placed_at(checked: Mapping[str, Path], plan: Plan, store: Store) -> dict[str, Path]:
     """Where :func:`place` would have them; touches nothing. What is still to be made has no id."""
-    made = store.root / "artifacts" / "ID" / FILE
+    made = store.artifact_folder("ID") / FILE
     gguf = plan.format.container == "gguf"
     return {n: made if gguf and not _is_gguf(path) else path for n, path in checked.items()}
 

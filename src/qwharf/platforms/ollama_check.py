@@ -65,7 +65,7 @@ def check_file(spec: DeploymentSpec) -> None:
             spec.name,
             found=f"weights in {len(parts)} files",
             expected="one file, as Ollama takes no more",
-            hint="merge them with `llama-gguf-split --merge`, or use --platform llama.cpp",
+            hint="`qwharf up` merges them; or use --platform llama.cpp",
         )
     metadata = read_gguf(spec.artifact_path).metadata
     if not isinstance(metadata.get("tokenizer.chat_template"), str):
