@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "survey": NOUNS | {"compatibility", "engines", "platforms", "fit"},
     "pipeline": NOUNS
     | {"settings", "codec", "catalog", "hardware", "fit", "formats", "artifacts", "platforms"}
-    | {"naming", "quantize", "calibration", "daemon", "verify", "survey"},
+    | {"naming", "compatibility", "quantize", "calibration", "daemon", "verify", "survey"},
 }
 """Beside itself. ``daemon`` from ``pipeline`` means its client. ``cli`` may import everything."""
 
