@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from qwharf.artifacts import disk
 from qwharf.artifacts.store import Store
-from qwharf.codec import decode, encode
-from qwharf.errors import InvalidFile, NetworkError, UsageError
+from qwharf.artifacts.versioned import read_versioned
+from qwharf.codec import encode
+from qwharf.errors import NetworkError, UsageError
 from qwharf.types import Hub
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -129,21 +129,19 @@ def read_pin(store: Store, hub: Hub, repo_id: str) -> Listing | None:
     Raises:
         InvalidFile: the pin cannot be read.
     """
-    path = pin_path(store, hub, repo_id)
-    try:
-        listing = decode(Listing, json.loads(path.read_bytes()))
-        if listing.version != VERSION or (listing.hub, listing.repository) != (hub, repo_id):
-            raise ValueError(f"version {listing.version}, {listing.hub} {listing.repository}")
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError) as error:
-        raise InvalidFile(
-            str(path),
-            found=str(error),
-            expected=f"a pin of version {VERSION}",
-            hint="remove it; the next pull pins anew",
-        ) from error
-    return listing
+
+    def check(found: Listing) -> None:
+        if (found.hub, found.repository) != (hub, repo_id):
+            raise ValueError(f"{found.hub} {found.repository}")
+
+    return read_versioned(
+        pin_path(store, hub, repo_id),
+        Listing,
+        VERSION,
+        what="a pin",
+        hint="remove it; the next pull pins anew",
+        check=check,
+    )
 
 
 def write_pin(store: Store, listing: Listing) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from qwharf.artifacts import disk
-from qwharf.codec import decode, encode
+from qwharf.artifacts.versioned import read_versioned
+from qwharf.codec import encode
 from qwharf.errors import InvalidFile
 from qwharf.types import Artifact, Format, StoredFile
 
@@ -127,11 +127,8 @@ class Records:
             InvalidFile: it is not a record of this version, or not of this id.
         """
         path = self.path(id)
-        try:
-            data = json.loads(path.read_bytes())
-            record = decode(Record, data)
-            if record.version != VERSION:
-                raise ValueError(f"version {record.version}")
+
+        def check(record: Record) -> None:
             if record.id != id or artifact_id(record.files) != id:
                 raise ValueError("the id does not belong to the files")
             for file in record.files:
@@ -142,17 +139,16 @@ class Records:
                 raise ValueError(f"entry {record.entry!r} is not one of the files")
             if not record.labels:
                 raise ValueError("no labels")
-        except FileNotFoundError:
-            return None
-        except (ValueError, RecursionError) as error:
-            raise InvalidFile(
-                str(path),
-                found=str(error),
-                expected=f"an artifact record of version {VERSION}",
-                hint="remove it, and bring the model in again; `qwharf store verify` lists all "
-                "that is damaged",
-            ) from error
-        return record
+
+        return read_versioned(
+            path,
+            Record,
+            VERSION,
+            what="an artifact record",
+            hint="remove it, and bring the model in again; `qwharf store verify` lists all that is "
+            "damaged",
+            check=check,
+        )
 
     def readable(self) -> Iterator[Record]:
         """All records that can be read, newest first; damaged ones are left to ``verify``."""

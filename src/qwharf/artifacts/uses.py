@@ -8,7 +8,6 @@ under ``uses/<platform>/<deployment>.json``, so that it can be taken back exactl
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from typing import TypeVar
 
 from qwharf.artifacts import disk, lm_studio_models, ollama_models
 from qwharf.artifacts.store import Store
-from qwharf.codec import decode, encode
+from qwharf.artifacts.versioned import read_versioned
+from qwharf.codec import encode
 from qwharf.errors import InvalidFile
 
 T = TypeVar("T")
@@ -117,20 +117,13 @@ class Records:
             return None
 
     def _read(self, path: Path) -> Placed | None:
-        try:
-            placed = decode(Placed, json.loads(path.read_bytes()))
-            if placed.version != VERSION:
-                raise ValueError(f"version {placed.version}")
-        except FileNotFoundError:
-            return None
-        except (ValueError, RecursionError) as e:
-            raise InvalidFile(
-                str(path),
-                found=str(e),
-                expected=f"a record of version {VERSION} of what was placed",
-                hint="remove it; what it tells of then stays where it was placed",
-            ) from e
-        return placed
+        return read_versioned(
+            path,
+            Placed,
+            VERSION,
+            what="a record of what was placed",
+            hint="remove it; what it tells of then stays where it was placed",
+        )
 
     def write(self, placed: Placed) -> None:
         """Keep ``placed``, in place of an older one.
