@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": NOUNS | {"formats", "catalog"},
     "engines": NOUNS | {"settings", "file_locks", "hardware"},
     "calibration": NOUNS | {"settings", "texts", "hardware", "formats", "artifacts", "engines"},
-    "platforms": NOUNS | {"settings", "naming", "formats", "artifacts", "engines"},
+    "platforms": NOUNS | {"settings", "naming", "compatibility", "formats", "artifacts", "engines"},
     "verify": NOUNS | {"formats"},
     "gateway": NOUNS | {"settings", "codec", "formats", "platforms"},
     "daemon": NOUNS | {"settings", "naming", "codec", "file_locks", "platforms", "gateway"},

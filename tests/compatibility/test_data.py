@@ -9,7 +9,8 @@ from qwharf.compatibility import Cell, Device, lookup
 from qwharf.compatibility.cells import version_key
 from qwharf.engines.known import Recipe, recipes
 from qwharf.formats.names import FORMATS
-from qwharf.platforms import checkpoints, llama_check, mlx, ollama_check, sglang_flags, vllm_flags
+from qwharf.formats.weights import awq, compressed, fp8, gptq
+from qwharf.platforms import llama_check, mlx, ollama_check, sglang_flags, vllm_flags
 from qwharf.types import Format
 
 ALL = compatibility.names()
@@ -88,11 +89,25 @@ def test_types_of_the_kv_cache_are_the_drivers(name: str, types: Iterable[str]) 
     assert {t for kind in facts.preference for t in facts.kv_types(kind)} == set(types)  # type: ignore[arg-type]
 
 
+GROUPS = {
+    "fp8": fp8.BLOCK,
+    "awq": awq.GROUP,
+    "gptq-int4": gptq.GROUP,
+    "gptq-int8": gptq.GROUP,
+    "w4a16": compressed.GROUP,
+}
+"""Inputs that share a scale in what is published, and made here."""
+
+
 @pytest.mark.parametrize("name", ["vllm", "sglang"])
-def test_slices_are_whole_groups_as_the_driver_has_them(name: str) -> None:
-    for cell in compatibility.facts(name).cells:
-        for pattern in cell.formats if cell.runs and "nvidia" in cell.on else ():
-            assert cell.slice % checkpoints.GROUPS.get(form(pattern).quantization, 1) == 0
+@pytest.mark.parametrize("quantization", GROUPS)
+def test_slices_are_whole_groups(name: str, quantization: str) -> None:
+    format = Format("safetensors", quantization)
+    assert compatibility.slice_of(name, format, "nvidia") % GROUPS[quantization] == 0
+    cells = [c for c in compatibility.facts(name).cells if c.speaks_of(format) and c.runs]
+    assert len({c.slice for c in cells if "nvidia" in c.on}) == 1, (
+        "it is the format's, not a card's"
+    )
 
 
 VARIANTS = {"cpu": "cpu", "cuda": "nvidia", "vulkan": "nvidia", "metal": "apple", "rocm": "amd"}
@@ -100,7 +115,7 @@ VARIANTS = {"cpu": "cpu", "cuda": "nvidia", "vulkan": "nvidia", "metal": "apple"
 
 @pytest.mark.parametrize(
     "recipe",
-    [r for r in recipes() if r.variant in VARIANTS],
+    [r for r in recipes() if r.engine in ALL and r.variant in VARIANTS],
     ids=lambda r: f"{r.engine}-{r.variant}",
 )
 def test_what_is_installed_is_what_the_cells_speak_of(recipe: Recipe) -> None:

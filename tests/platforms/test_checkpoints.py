@@ -64,6 +64,10 @@ def test_a_split_that_does_not_work_is_refused_with_those_that_do() -> None:
     checkpoints.check_split(replace(spec, gpus=0), 128)
 
 
+def of(quantization: str) -> DeploymentSpec:
+    return spec_of(Path("x"), platform="vllm", format=Format("safetensors", quantization))
+
+
 def test_groups_are_read_from_the_configuration() -> None:
     fp8 = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 64]}}
     awq = {"quantization_config": {"quant_method": "awq", "group_size": 32}}
@@ -73,11 +77,11 @@ def test_groups_are_read_from_the_configuration() -> None:
         }
     }
     group = checkpoints.group_of
-    assert group(fp8, Format("safetensors", "fp8")) == 64
-    assert group(awq, Format("safetensors", "awq")) == 32
-    assert group(packed, Format("safetensors", "w4a16")) == 16
-    assert group({}, Format("safetensors", "gptq-int4")) == 128
-    assert group({}, BF16) == 1
+    assert group(fp8, of("fp8")) == 64
+    assert group(awq, of("awq")) == 32
+    assert group(packed, of("w4a16")) == 16
+    assert group({}, of("gptq-int4")) == 128
+    assert group({}, of("bf16")) == 1
 
 
 JSON = st.recursive(
@@ -91,7 +95,7 @@ KEYS = st.sampled_from(["weight_block_size", "group_size", "config_groups", "qua
 @given(st.dictionaries(KEYS, JSON | st.dictionaries(st.text(max_size=3), JSON)))
 def test_any_configuration_has_a_group(quantization: dict[str, Any]) -> None:
     config = {"quantization_config": quantization}
-    assert checkpoints.group_of(config, Format("safetensors", "fp8")) >= 1
+    assert checkpoints.group_of(config, of("fp8")) >= 1
 
 
 # --------------------------------------------------------------------------------- the folder

@@ -18,7 +18,15 @@ from qwharf.compatibility.cells import (
     device_of,
     devices,
 )
-from qwharf.compatibility.looking import canonical, facts, instead, lookup, names, runs_anywhere
+from qwharf.compatibility.looking import (
+    canonical,
+    facts,
+    instead,
+    lookup,
+    names,
+    runs_anywhere,
+    slice_of,
+)
 
 __all__ = [
     "Adapters",
@@ -36,4 +44,5 @@ __all__ = [
     "lookup",
     "names",
     "runs_anywhere",
+    "slice_of",
 ]

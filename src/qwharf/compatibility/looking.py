@@ -160,6 +160,13 @@ def _within(cell: Cell, version: str) -> bool:
     )
 
 
+@cache
+def slice_of(platform: str, format: Format, kind: Kind) -> int:
+    """What one card's part of a matrix must be a multiple of, where several share it."""
+    cells = (c for c in facts(platform).cells if c.runs and kind in c.on and c.speaks_of(format))
+    return max((c.slice for c in cells), default=1)
+
+
 # ---------------------------------------------------------------------------------------- instead
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qwharf import compatibility
 from qwharf.errors import FormatUnavailable, InvalidFile, StorageError, UsageError
 from qwharf.formats.adapter import CONFIG, MAX_RANK, Adapter, read_adapter
 from qwharf.formats.checkpoint import Checkpoint, read_checkpoint, read_json
@@ -127,20 +128,16 @@ def _check_tokenizer(folder: Path) -> None:
 
 # ----------------------------------------------------------------------------------- the cards
 
-GROUPS: Mapping[str, int] = {
-    "fp8": 128,
-    "awq": 128,
-    "gptq-int4": 128,
-    "gptq-int8": 128,
-    "w4a16": 128,
-}
-"""Inputs of a matrix that share a scale, by quantisation; others have a scale per output."""
+
+def usual_group(spec: DeploymentSpec) -> int:
+    """Inputs of a matrix that stay on one card together, by what is usual for the format."""
+    return compatibility.slice_of(spec.platform, spec.format, "nvidia")
 
 
-def group_of(config: Mapping[str, Any], format: Format) -> int:
-    """Inputs that share a scale, by a ``config.json``, else by what is usual for the format."""
+def group_of(config: Mapping[str, Any], spec: DeploymentSpec) -> int:
+    """The same by a ``config.json``: inputs that share a scale; else the usual."""
     quant = config.get("quantization_config")
-    usual = GROUPS.get(format.quantization, 1)
+    usual = usual_group(spec)
     if not isinstance(quant, Mapping):
         return usual
     block = quant.get("weight_block_size")

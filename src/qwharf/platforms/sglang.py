@@ -46,7 +46,7 @@ class Sglang:
         checkpoints.check_numbers(spec, tuple(sglang_flags.KV_CACHE_TYPES))
         _check_device(spec, installed)
         checkpoint = checkpoints.check_folder(spec)
-        checkpoints.check_split(spec, checkpoints.group_of(checkpoint.config, spec.format))
+        checkpoints.check_split(spec, checkpoints.group_of(checkpoint.config, spec))
         for adapter in checkpoints.check_adapters(spec):
             if adapter.rank_stabilized:
                 raise InvalidFile(

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from qwharf.platforms.checkpoints import GROUPS, experts_apart
+from qwharf.platforms.checkpoints import experts_apart, usual_group
 from qwharf.platforms.isolated import OFFLINE, Version
 from qwharf.platforms.yarn import trained_context, yarn_factor
 from qwharf.types import DeploymentSpec
@@ -107,7 +107,7 @@ def _placed(spec: DeploymentSpec) -> Iterator[str]:
         yield from ("--device", "cpu", "--max-total-tokens", str(cpu_tokens(spec)))
         return
     yield from ("--tp-size", str(spec.gpus))
-    if experts_apart(spec.architecture, spec.gpus, GROUPS.get(spec.format.quantization, 1)):
+    if experts_apart(spec.architecture, spec.gpus, usual_group(spec)):
         yield from ("--ep-size", str(spec.gpus))
 
 

@@ -46,7 +46,7 @@ class Vllm:
         checkpoints.check_numbers(spec, tuple(vllm_flags.KV_CACHE_TYPES))
         _check_device(spec, installed)
         checkpoint = checkpoints.check_folder(spec)
-        checkpoints.check_split(spec, checkpoints.group_of(checkpoint.config, spec.format))
+        checkpoints.check_split(spec, checkpoints.group_of(checkpoint.config, spec))
         checkpoints.check_adapters(spec)
 
     def launch(self, spec: DeploymentSpec, port: int) -> Launch:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from qwharf.platforms.checkpoints import GROUPS, experts_apart, largest_rank
+from qwharf.platforms.checkpoints import experts_apart, largest_rank, usual_group
 from qwharf.platforms.isolated import OFFLINE, Version, bare_sampling
 from qwharf.platforms.yarn import trained_context, yarn_factor
 from qwharf.types import DeploymentSpec
@@ -135,7 +135,7 @@ def _placed(spec: DeploymentSpec, version: Version) -> Iterator[str]:
         return
     yield from ("--gpu-memory-utilization", str(UTILIZATION))
     yield from ("--tensor-parallel-size", str(spec.gpus))
-    if experts_apart(spec.architecture, spec.gpus, GROUPS.get(spec.format.quantization, 1)):
+    if experts_apart(spec.architecture, spec.gpus, usual_group(spec)):
         yield "--enable-expert-parallel"
 
 
