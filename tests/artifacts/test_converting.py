@@ -55,7 +55,9 @@ def test_converted_once_and_remembered(original: Path, tmp_path: Path) -> None:
         assert made.path.name == "qwen3-tiny-Q8_0.gguf" and made.path.stat().st_mode & 0o222 == 0
         assert made.provenance["converted_from"] == source.id
         assert "xllamacpp" in made.provenance["tool"]
-        assert {label for label, _, __ in told} == {"convert to gguf:q8_0", "checksum"}
+        assert {label for label, _, __ in told} == {"convert to gguf:q8_0"}  # read only once
+        (file,) = made.files
+        assert file.sha256 == hashlib.sha256(made.path.read_bytes()).hexdigest()
         told.clear()
         assert convert_artifact(store, source, Q8, progress=lambda *a: told.append(a)) == made
         assert told == []

@@ -139,11 +139,18 @@ def digest(folder: Path) -> str:
     return found.hexdigest()
 
 
+def digests(folder: Path) -> dict[str, str]:
+    """Of each weight file."""
+    files = folder.glob("*.safetensors")
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
 def test_shards_of_bounded_size(dense: Path, tmp_path: Path) -> None:
     plan = folder_output(
         read_stored(dense), Format("safetensors", "w8a8"), tmp_path / "out", "test", 200_000
     )
-    streaming.run(plan)
+    made = streaming.run(plan, digest=True)
+    assert made.sha256 == digests(tmp_path / "out")
     index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
     sizes = [p.stat().st_size for p in (tmp_path / "out").glob("model-*.safetensors")]
     assert len(sizes) > 2 and max(sizes) < 500_000  # the embedding alone is 300,000
@@ -175,8 +182,9 @@ def test_interrupted_at_any_point(dense: Path, tmp_path: Path) -> None:
             with pytest.raises(Stop):
                 streaming.run(plan, threads=2, progress=stop_at(0.1 + 0.14 * n))
         assert not (tmp_path / "out").exists()
-        resumed = streaming.run(plan, threads=2)
-        assert n < 3 or resumed > 0
+        made = streaming.run(plan, threads=2, digest=True)
+        assert n < 3 or made.resumed > 0
+        assert made.sha256 == digests(tmp_path / "out")
         assert digest(tmp_path / "out") == wanted
         shutil.rmtree(tmp_path / "out")
 

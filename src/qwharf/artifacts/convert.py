@@ -9,6 +9,7 @@ conversion may be killed and resumed at any moment: :mod:`qwharf.artifacts.strea
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,6 +43,8 @@ class ConvertResult:
     tensors: int
     resumed_tensors: int
     """How many of them an interrupted run had finished."""
+    sha256: Mapping[str, str]
+    """Of each weight file, by its name, if that was asked for."""
     seconds: float
 
 
@@ -100,6 +103,7 @@ def convert(
     importance: Importance | None = None,
     calibrated: Path | None = None,
     resume: bool = True,
+    digest: bool = False,
     name: str | None = None,
 ) -> ConvertResult:
     """Convert ``source`` to a GGUF file or a folder at ``out_path``.
@@ -118,6 +122,7 @@ def convert(
         calibrated: a folder with the source's layers as a calibration has rounded them
             (:mod:`qwharf.calibration`); their numbers are kept, whatever the layout.
         resume: go on from an interrupted run with the same source and target.
+        digest: compute the sha256 of the weight files, too.
         name: what the model is called, for ``general.name``; default: from the source.
 
     Raises:
@@ -142,19 +147,21 @@ def convert(
         plan = gguf_output(stored, mix, out_path, identity, name, importance)
     else:
         plan = folder_output(stored, target_format, out_path, identity)
-    resumed = streaming.run(
+    done = streaming.run(
         plan,
         threads=threads,
         memory_bytes=memory_bytes or streaming.MEMORY_BYTES,
         progress=progress,
         resume=resume,
+        digest=digest,
     )
     return ConvertResult(
         path=out_path,
         format=target_format,
         size_bytes=plan.size_bytes,
         tensors=len(plan.units),
-        resumed_tensors=resumed,
+        resumed_tensors=done.resumed,
+        sha256=done.sha256,
         seconds=time.perf_counter() - started,
     )
 

@@ -83,10 +83,11 @@ def convert_artifact(
         title = artifact.provenance.get("repository", artifact.model).rpartition("/")[2]
         out = work / key
         calibrated = None if calibrator is None else work / f"{key}.calibrated"
+        known: Mapping[str, str] = {}
         if not out.exists():  # whole by its name; else left by a kill just before the end
             if calibrator is not None and calibrated is not None and not calibrated.exists():
                 calibrator.run(calibrated, calibrating)
-            convert(
+            known = convert(
                 artifact.path,
                 target,
                 out,
@@ -94,19 +95,21 @@ def convert_artifact(
                 memory_bytes=memory_bytes,
                 importance=importance,
                 calibrated=calibrated,
+                digest=True,
                 name=title,
-            )
+            ).sha256
         about = _provenance(artifact) | origin
         if calibrator is not None:
             about |= calibrator.facts()
         if out.is_dir():
-            made = _keep_folder(store, artifact.model, target, out, about, progress)
+            made = _keep_folder(store, artifact.model, target, out, about, known, progress)
             shutil.rmtree(out)
             if calibrated is not None:
                 shutil.rmtree(calibrated, ignore_errors=True)
             return made
         name = f"{_file_stem(title)}-{target.quantization.upper()}.gguf"
-        ref = store.put_file(out, "move", step=_counter(progress, out.stat().st_size))
+        counter = _counter(progress, out.stat().st_size)
+        ref = store.put_file(out, "move", known_sha256=known.get(out.name), step=counter)
         return store.add(artifact.model, target, {name: ref}, about, name)
 
 
@@ -139,13 +142,17 @@ def _keep_folder(
     target: Format,
     folder: Path,
     about: dict[str, str],
+    known: Mapping[str, str],
     progress: Progress | None,
 ) -> Artifact:
     files = sorted(path for path in folder.iterdir() if path.is_file())
     step = _counter(progress, sum(path.stat().st_size for path in files))
     for path in files:
         path.chmod(0o444)  # as the store keeps what is its own
-    refs = {path.name: store.put_file(path, "link", step=step) for path in files}
+    refs = {
+        path.name: store.put_file(path, "link", known_sha256=known.get(path.name), step=step)
+        for path in files
+    }
     return store.add(model, target, refs, about, None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -16,6 +17,9 @@ from qwharf.formats.weights.floats import STORED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+EXPECT_BYTES = 512 << 10
+"""Linux fetches no more than this, on many disks, however much it is asked for at once."""
 
 
 def itemsize_of(dtype: str) -> int:
@@ -63,6 +67,17 @@ class Files:
         at = region.offset + first * region.row_bytes
         self._read(region, at, out.reshape(-1).view(np.uint8).data)
         return out
+
+    def expect(self, region: Region, first: int, count: int) -> None:
+        """Let the system fetch a run of rows from the disk while other work is done."""
+        if not hasattr(os, "posix_fadvise"):  # macOS, Windows: they read ahead on their own
+            return
+        begin = region.offset + first * region.row_bytes
+        end = begin + count * region.row_bytes
+        with contextlib.suppress(OSError, InvalidFile):  # who reads it will say what is wrong
+            handle = self._handle(region.path)
+            for at in range(begin, end, EXPECT_BYTES):
+                os.posix_fadvise(handle, at, min(EXPECT_BYTES, end - at), os.POSIX_FADV_WILLNEED)
 
     def whole(self, region: Region) -> NDArray[Any]:
         """All rows; see :meth:`rows`."""

@@ -10,17 +10,19 @@ packing keep their values; all others go by way of float32.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qwharf.artifacts.digests import Digests
 from qwharf.artifacts.encoders import GgmlEncoder, encode_stored
 from qwharf.artifacts.matrices import Matrix
 from qwharf.artifacts.output import Output, Unit
@@ -47,10 +49,20 @@ CHUNK_ELEMENTS = 1 << 20
 """Elements in work per thread, at most: 4 MiB as float32, which stays within a core's cache."""
 WIDE_ELEMENTS = 8 << 20
 """The same where rows become columns: each row of the target is a write, and should be long."""
-FLUSH_BYTES = 256 << 20
+FLUSH_BYTES = 64 << 20
 FLUSH_SECONDS = 5.0
 PROGRESS_SECONDS = 0.25
 """At least this often a long tensor shows how far it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a run has done."""
+
+    resumed: int
+    """Units that an earlier run had finished already."""
+    sha256: Mapping[str, str]
+    """Of each weight file, if that was asked for."""
 
 
 def run(
@@ -60,8 +72,9 @@ def run(
     memory_bytes: int = MEMORY_BYTES,
     progress: Step | None = None,
     resume: bool = True,
-) -> int:
-    """Make ``output``; the number of units that an earlier run had finished already.
+    digest: bool = False,
+) -> Done:
+    """Make ``output``; ``digest``: with the sha256 of its weight files, at no time of its own.
 
     Fewer threads work where ``memory_bytes`` does not allow for all; one always does, and holds
     the shortest run of rows that can be encoded: some 130 MB for the widest matrices.
@@ -72,9 +85,11 @@ def run(
         StorageError: no space, no permission. What is finished is kept for the next run.
         Conflict: something of that name exists, or another process is making it.
     """
-    with making(output, resume=resume) as partial:
-        _Job(partial, threads or usable_cores(), memory_bytes, progress).run()
-        return len(partial.done)
+    with contextlib.ExitStack() as stack:
+        partial = stack.enter_context(making(output, resume=resume))
+        digests = stack.enter_context(Digests(partial)) if digest else None
+        _Job(partial, threads or usable_cores(), memory_bytes, progress, digests).run()
+        return Done(len(partial.done), digests.result() if digests else {})
 
 
 def usable_cores() -> int:
@@ -99,9 +114,15 @@ class _Job:
     """One run: threads that encode, and the caller's thread that keeps the books."""
 
     def __init__(
-        self, partial: Partial, threads: int, memory_bytes: int, progress: Step | None
+        self,
+        partial: Partial,
+        threads: int,
+        memory_bytes: int,
+        progress: Step | None,
+        digests: Digests | None,
     ) -> None:
         self.partial = partial
+        self.digests = digests
         self.units = partial.output.units
         self.todo = [i for i in range(len(self.units)) if i not in partial.done]
         budget = max(0, memory_bytes - BASE_BYTES) // BYTES_PER_ELEMENT
@@ -125,9 +146,10 @@ class _Job:
             if isinstance(u.encoders[0], GgmlEncoder)
         )
         self.left = {i: sum(1 for _ in self._chunks_of(i)) for i in self.todo}
-        chunks = (c for i in self.todo for c in self._chunks_of(i))
+        chunks, ahead = (self._chunks() for _ in range(2))
+        self._expect(*itertools.islice(ahead, self.threads + 1))
         workers = [
-            threading.Thread(target=self._work, args=(chunks,), name=f"encode-{n}")
+            threading.Thread(target=self._work, args=(chunks, ahead), name=f"encode-{n}")
             for n in range(self.threads)
         ]
         for worker in workers:
@@ -157,6 +179,8 @@ class _Job:
                 pass
             else:
                 if isinstance(event, int):
+                    if self.digests is not None:
+                        self.digests.finished(event)
                     notes.add(event, self.units[event].size_bytes)
                 else:
                     alive -= 1
@@ -164,6 +188,9 @@ class _Job:
             if self.progress is not None and failure is None:
                 self.progress(self.written, total, self.current)
         return failure
+
+    def _chunks(self) -> Iterator[_Chunk]:
+        return (c for i in self.todo for c in self._chunks_of(i))
 
     def _chunks_of(self, index: int) -> Iterator[_Chunk]:
         unit = self.units[index]
@@ -179,12 +206,15 @@ class _Job:
                 yield _Chunk(index, number, first, count, at + first)
             at += rows
 
-    def _work(self, chunks: Iterator[_Chunk]) -> None:
+    def _work(self, chunks: Iterator[_Chunk], ahead: Iterator[_Chunk]) -> None:
+        """Convert chunk after chunk; ``ahead`` goes before, so that the disk does, too."""
         try:
             with np.errstate(all="ignore"):  # what is not finite is found and named
                 while not self.stop.is_set():
                     with self.lock:
-                        chunk = next(chunks, None)
+                        chunk, later = next(chunks, None), next(ahead, None)
+                    if later is not None:
+                        self._expect(later)
                     if chunk is None:
                         break
                     self._convert(chunk)
@@ -192,6 +222,12 @@ class _Job:
         except BaseException as error:  # to be raised where the caller waits
             self.stop.set()
             self.finished.put(error)
+
+    def _expect(self, *chunks: _Chunk) -> None:
+        for chunk in chunks:
+            piece = self.units[chunk.unit].pieces[chunk.piece]
+            if piece.kind is not None:  # of the others, a run of rows may lie in many places
+                self.files.expect(piece.region, chunk.first, chunk.rows)
 
     def _convert(self, chunk: _Chunk) -> None:
         unit = self.units[chunk.unit]
