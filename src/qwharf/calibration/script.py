@@ -33,6 +33,8 @@ from llmcompressor.modeling.moe.linear_experts import LinearExperts2D
 from llmcompressor.modifiers.gptq import GPTQModifier
 from llmcompressor.modifiers.quantization import QuantizationModifier
 from llmcompressor.modifiers.transform.awq import AWQModifier
+from llmcompressor.pipelines.cache import IntermediatesCache
+from llmcompressor.pipelines.sequential import pipeline
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
@@ -84,7 +86,7 @@ class Layers:
     def load(self, number: int) -> None:
         """Read a layer's weights; what is to be found of it begins as zeros."""
         for name, module in self.layers[number].named_modules():
-            for key, old in list(module._parameters.items()):
+            for key, old in list(module.named_parameters(recurse=False)):
                 if key in TO_BE_FOUND:
                     new = torch.nn.Parameter(torch.zeros_like(old, device="cpu"), False)
                 else:
@@ -142,8 +144,16 @@ def recipe(job: Mapping[str, Any]) -> list[Any]:
     return [AWQModifier(), QuantizationModifier(**facts)]
 
 
+def stay_on_the_processor() -> None:
+    """Take back what llm-compressor does for accelerators: here :class:`Layers` moves weights."""
+    pipeline.get_main_device = lambda: torch.device("cpu")
+    pipeline.set_onload_device = lambda model, device: model
+    IntermediatesCache.pin_memory = lambda *_: None  # fails where there is none
+
+
 def main(job: Mapping[str, Any]) -> None:
     """Do the job."""
+    stay_on_the_processor()
     words = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
 
     def tell(**facts: Any) -> None:
