@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,36 +18,11 @@ from qwharf.artifacts.store import Store
 from qwharf.errors import InvalidFile, StorageError
 from qwharf.formats.gguf import all_tensors, architecture_from_gguf, read_gguf
 from qwharf.formats.gguf_merge import PART_KEYS, merge_gguf
-from qwharf.formats.gguf_writer import GgufWriter
+from qwharf.testing import write_parts
 
 from . import models
 
 GGUF_SPLIT = os.environ.get("QWHARF_GGUF_SPLIT") or shutil.which("llama-gguf-split")
-
-
-def split(whole: Path, folder: Path, sizes: Sequence[int]) -> Path:
-    """``whole`` in parts of so many tensors each, as llama.cpp's tool makes them; the first one."""
-    source = read_gguf(whole, keep_arrays=True)
-    names = list(source.tensors)
-    assert sum(sizes) == len(names)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [
-        folder / f"{whole.stem}-{n:05d}-of-{len(sizes):05d}.gguf" for n in range(1, len(sizes) + 1)
-    ]
-    for number, (path, count) in enumerate(zip(paths, sizes, strict=True)):
-        here, names = names[:count], names[count:]
-        told = {k: (source.kinds[k], v) for k, v in source.metadata.items()} if not number else {}
-        told |= {
-            "split.no": ("u16", number),
-            "split.count": ("u16", len(sizes)),
-            "split.tensors.count": ("i32", len(source.tensors)),
-        }
-        tensors = [source.tensors[n] for n in here]
-        with GgufWriter(path, told, [(t.name, t.shape, t.type) for t in tensors]) as out:
-            for name in here:
-                for piece in source.chunks(name):
-                    out.write(piece)
-    return paths[0]
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +44,14 @@ def test_splitting_and_merging_gives_the_very_file(
     cuts = sorted(data.draw(st.lists(st.integers(0, count), min_size=1, max_size=3)))
     sizes = [b - a for a, b in zip([0, *cuts], [*cuts, count], strict=True)]
     folder = tmp_path_factory.mktemp("parts")
-    first = split(whole, folder, sizes)
+    first = write_parts(whole, folder, sizes)
     merge_gguf(first, folder / "out.gguf")
     assert (folder / "out.gguf").read_bytes() == whole.read_bytes()
 
 
 def test_any_part_names_the_whole(whole: Path, tmp_path: Path) -> None:
     count = len(read_gguf(whole).tensors)
-    first = split(whole, tmp_path, [1, count - 1])
+    first = write_parts(whole, tmp_path, [1, count - 1])
     told: list[tuple[int, int]] = []
     merge_gguf(
         first.with_name(first.name.replace("00001-of", "00002-of")),
@@ -95,8 +69,8 @@ def test_what_cannot_be_merged_leaves_nothing(whole: Path, tmp_path: Path) -> No
     out = tmp_path / "out.gguf"
     with pytest.raises(InvalidFile, match="in parts"):
         merge_gguf(whole, out)
-    first = split(whole, tmp_path / "a", [2, count - 2])
-    other = split(whole, tmp_path / "b", [3, count - 3])
+    first = write_parts(whole, tmp_path / "a", [2, count - 2])
+    other = write_parts(whole, tmp_path / "b", [3, count - 3])
     second = first.with_name(first.name.replace("00001-of", "00002-of"))
     shutil.copy(other.with_name(second.name), second)  # has one tensor fewer
     with pytest.raises(InvalidFile, match="tensors in all parts"):
@@ -112,7 +86,7 @@ def test_what_cannot_be_merged_leaves_nothing(whole: Path, tmp_path: Path) -> No
 
 def test_an_artifact_is_merged_once_beside_its_parts(whole: Path, tmp_path: Path) -> None:
     count = len(read_gguf(whole).tensors)
-    first = split(whole, tmp_path / "parts", [1, count - 1])
+    first = write_parts(whole, tmp_path / "parts", [1, count - 1])
     with Store(tmp_path / "store") as store:
         parts = import_path(store, first, model="qwen3:tiny").artifact
         assert in_parts(parts)
@@ -133,7 +107,7 @@ def test_a_full_disk_is_told_before_the_first_byte(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = len(read_gguf(whole).tensors)
-    first = split(whole, tmp_path / "parts", [1, count - 1])
+    first = write_parts(whole, tmp_path / "parts", [1, count - 1])
     with Store(tmp_path / "store") as store:
         parts = import_path(store, first, model="qwen3:tiny").artifact
         monkeypatch.setattr("qwharf.artifacts.disk.free_bytes", lambda folder: 1000)
@@ -146,7 +120,7 @@ def test_a_full_disk_is_told_before_the_first_byte(
 def test_llama_cpp_merges_to_the_same(whole: Path, tmp_path: Path) -> None:
     """Its tool keeps its own keys, with which the header is longer."""
     count = len(read_gguf(whole).tensors)
-    first = split(whole, tmp_path, [2, 3, count - 5])
+    first = write_parts(whole, tmp_path, [2, 3, count - 5])
     merge_gguf(first, tmp_path / "ours.gguf")
     theirs = tmp_path / "theirs.gguf"
     subprocess.run(

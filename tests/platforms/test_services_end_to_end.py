@@ -20,6 +20,8 @@ from lm_studio_double import LmStudioDouble
 from services import Home, installed, tree
 
 from qwharf.daemon.starting import free_port
+from qwharf.formats.gguf import read_gguf
+from qwharf.testing import write_parts
 
 BEYOND_POCKET = {"tool-nested-json"}
 """What the pocket model cannot do without a grammar, which Qwen3 can."""
@@ -97,6 +99,28 @@ def test_the_whole_way(platform: str, terminal: Terminal) -> None:
         terminal.ok("down", "pocket")
         assert tree(models) == {}
         assert terminal.ok("ps") == []
+
+
+def test_weights_in_parts_are_put_together_for_ollama(
+    terminal: Terminal, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    home = terminal.home
+    installed(home.path / "bin")
+    home.patch.setenv("PATH", f"{home.path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    home.patch.setenv("OLLAMA_HOST", f"127.0.0.1:{free_port()}")
+    home.patch.setenv("OLLAMA_DOUBLE_ENGINES", "1")
+    count = len(read_gguf(tiny_gguf).tensors)
+    first = write_parts(tiny_gguf, tmp_path / "parts", [4, count - 4])
+    words = ("up", str(first), "--platform", "ollama", "--context", "256", "--name", "tiny")
+    rehearsed = terminal.run(*words, "--dry-run")
+    assert "it comes in parts" in rehearsed.stdout, rehearsed.stderr
+    done = terminal.run(*words)
+    assert done.returncode == 10, "it talks nonsense: " + done.stderr
+    (shown,) = terminal.ok("ps")
+    assert Path(shown["spec"]["artifact_path"]).read_bytes() == tiny_gguf.read_bytes()
+    listed = terminal.ok("store", "ls")
+    assert sorted(len(a["files"]) for a in listed) == [1, 2]
+    terminal.ok("down", "tiny")
 
 
 def test_another_file_system_is_asked_about(

@@ -9,6 +9,7 @@ from qwharf.testing.checkpoint import (
     generation_config_json,
     write_synthetic_checkpoint,
 )
+from qwharf.testing.parts import write_parts
 
 __all__ = [
     "TINY",
@@ -16,6 +17,7 @@ __all__ = [
     "Written",
     "config_json",
     "generation_config_json",
+    "write_parts",
     "write_synthetic_adapter",
     "write_synthetic_checkpoint",
 ]
