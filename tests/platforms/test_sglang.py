@@ -10,7 +10,7 @@ from engine_homes import install
 from engine_process import spec_of
 from launch_specs import spec
 
-from qwharf.errors import FormatUnavailable, QwharfError
+from qwharf.errors import FormatUnavailable
 from qwharf.platforms import sglang_flags
 from qwharf.platforms.isolated import numbers
 from qwharf.platforms.sglang import Sglang
@@ -23,34 +23,6 @@ BF16 = Format("safetensors", "bf16")
 def tiny(tiny_gguf: Path, **fields: Any) -> DeploymentSpec:
     wishes: dict[str, Any] = {"platform": "sglang", "format": BF16, "kv_cache_type": "bf16"}
     return spec_of(tiny_gguf.parent / "checkpoint", **wishes | fields)
-
-
-@pytest.mark.parametrize(
-    ("variant", "fields", "found"),
-    [
-        ("cuda", {"gpus": 0}, "none"),
-        ("unknown", {"gpus": 0}, "none"),
-        ("cpu", {"format": Format("safetensors", "w8a8")}, "w8a8 on a processor"),
-        ("cpu", {"adapters": {"law": Path("/law")}}, "law"),
-        ("cpu", {"kv_cache_type": "fp8"}, "fp8"),
-        ("cuda", {"gpus": 1, "format": Format("gguf", "q8_0")}, "gguf:q8_0"),
-        ("cuda", {"gpus": 8}, "8 slices of 4 heads"),
-        ("cuda", {"gpus": 1, "context_tokens": 8193}, "8,193"),
-    ],
-)
-def test_what_it_would_die_of_is_refused(
-    variant: str,
-    fields: dict[str, Any],
-    found: str,
-    tiny_gguf: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    install(monkeypatch, tmp_path, "sglang", "0.5.23", variant)
-    with pytest.raises(QwharfError) as e:
-        PLATFORM.check(tiny(tiny_gguf, **fields))
-    assert found in e.value.found
-    assert e.value.hint
 
 
 def test_what_only_checks_commands_does_not_serve(

@@ -82,35 +82,6 @@ def test_the_version_asked_for_is_used(
 # ----------------------------------------------------------------------------------- refusals
 
 
-@pytest.mark.parametrize(
-    ("variant", "fields", "found"),
-    [
-        ("cpu", {"gpus": 1}, "built for processors"),
-        ("cuda", {"gpus": 0}, "built for cuda"),
-        ("cpu", {"kv_cache_type": "fp8"}, "fp8 on a processor"),
-        ("cpu", {"kv_cache_type": "q8_0"}, "q8_0"),
-        ("cpu", {"format": Format("gguf", "q8_0")}, "gguf:q8_0"),
-        ("cpu", {"format": Format("mlx", "4bit")}, "mlx:4bit"),
-        ("cuda", {"gpus": 3}, "3 slices of 4 heads"),
-        ("cuda", {"gpus": 1, "cpu_moe_layers": -1}, "-1"),
-        ("cpu", {"gpu_layers": 4}, "4"),
-    ],
-)
-def test_what_it_would_die_of_is_refused(
-    variant: str,
-    fields: dict[str, Any],
-    found: str,
-    tiny_gguf: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    install(monkeypatch, tmp_path, "vllm", "0.32.0", variant)
-    with pytest.raises(QwharfError) as e:
-        PLATFORM.check(tiny(tiny_gguf, **fields))
-    assert found in e.value.found
-    assert e.value.hint
-
-
 def test_blocks_of_fp8_want_a_processor_with_tiles(
     tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

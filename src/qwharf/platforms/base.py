@@ -44,6 +44,17 @@ class Applied:
     lines: Mapping[str, int] = field(default_factory=dict)
     """Bytes of every buffer, by the name that the engine gives it."""
 
+    @classmethod
+    def of_gib(cls, weights: float, kv: float, context_tokens: int | None) -> Applied:
+        """Of an engine that tells GiB, and nothing but these; 0: it did not say."""
+        sizes = {"weights": round(weights * 2**30), "KV cache": round(kv * 2**30)}
+        return cls(
+            weights_bytes=sizes["weights"] or None,
+            kv_bytes=sizes["KV cache"] or None,
+            context_tokens=context_tokens,
+            lines={label: size for label, size in sizes.items() if size},
+        )
+
     @property
     def total_bytes(self) -> int | None:
         """Weights, KV cache, compute and output buffers, or what is said of them together."""

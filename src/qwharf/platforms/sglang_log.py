@@ -13,9 +13,6 @@ from qwharf.platforms import python_log
 from qwharf.platforms.base import Applied
 from qwharf.platforms.phases import begun
 
-GB = 2**30
-"""SGLang writes GB and means GiB (``mem_cache/memory_pool.py``)."""
-
 _PHASES = (
     ("The server is fired up and ready to roll", "ready"),
     ("Application startup complete", "warming up"),
@@ -40,7 +37,10 @@ _CONTEXT = re.compile(r"max_total_num_tokens=(\d+),.* context_len=(\d+)")
 
 
 def applied(log: Iterable[str]) -> Applied:
-    """What the latest start took, of all processes together."""
+    """What the latest start took, of all processes together.
+
+    SGLang writes GB and means GiB (``mem_cache/memory_pool.py``).
+    """
     weights = kv = 0.0
     context: int | None = None
     for line in log:
@@ -53,13 +53,7 @@ def applied(log: Iterable[str]) -> Applied:
         if found := _CONTEXT.search(line):
             # No request can have more than the whole cache.
             context = min(int(found[1]), int(found[2]))
-    sizes = {"weights": round(weights * GB), "KV cache": round(kv * GB)}
-    return Applied(
-        weights_bytes=sizes["weights"] or None,
-        kv_bytes=sizes["KV cache"] or None,
-        context_tokens=context,
-        lines={label: size for label, size in sizes.items() if size},
-    )
+    return Applied.of_gib(weights, kv, context)
 
 
 _KNOWN: python_log.Known = (

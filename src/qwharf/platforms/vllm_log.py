@@ -13,8 +13,6 @@ from qwharf.platforms import python_log
 from qwharf.platforms.base import Applied
 from qwharf.platforms.phases import begun
 
-GIB = 2**30
-
 _PHASES = (
     ("Application startup complete", "ready"),
     ("Capturing CUDA graphs", "capturing CUDA graphs"),
@@ -54,13 +52,7 @@ def applied(log: Iterable[str]) -> Applied:
             kv += float(found[1] or found[2])
         if found := _CONTEXT.search(line):
             context = int(found[1].replace(",", ""))
-    sizes = {"weights": round(weights * GIB), "KV cache": round(kv * GIB)}
-    return Applied(
-        weights_bytes=sizes["weights"] or None,
-        kv_bytes=sizes["KV cache"] or None,
-        context_tokens=context,
-        lines={label: size for label, size in sizes.items() if size},
-    )
+    return Applied.of_gib(weights, kv, context)
 
 
 _KNOWN: python_log.Known = (
