@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from ollama_double_engine import Brain
 from ollama_double_store import Answer, Shelf, full, short
 
+from qwharf.errors import InvalidFile
 from qwharf.formats.gguf import read_gguf
 
 MODEL = "application/vnd.ollama.image.model"
@@ -51,6 +52,9 @@ class Runner:
     context: int
     expires_at: str
     brain: Brain | None
+
+    def is_dead(self) -> bool:
+        return self.brain is not None and self.brain.child.poll() is not None
 
 
 Fault = Callable[[BaseHTTPRequestHandler], bool]
@@ -123,7 +127,7 @@ class OllamaDouble:
         real = weights.resolve()
         key = Path(str(real.stat().st_dev), str(real.stat().st_ino))
         runner = self.runners.get(key)
-        if runner is None or runner.options != wanted:
+        if runner is None or runner.options != wanted or runner.is_dead():
             if runner is not None:
                 self.end(runner)
             runner = self._start(key, real, name, wanted)
@@ -132,6 +136,16 @@ class OllamaDouble:
         ends = datetime.now(UTC) + timedelta(seconds=float(keep) if keep != -1 else 9.2e9)
         runner.expires_at = ends.isoformat()
         return runner, options
+
+    def _must_chat(self, name: str) -> None:
+        """What a model can do stands in its header; that tensors are missing shows later."""
+        weights = self.shelf.layer(self.shelf.read(self.shelf.find(name)[1]), "model")
+        try:
+            if weights is not None:
+                read_gguf(weights)
+        except InvalidFile as e:
+            if not e.found.startswith("a file of"):
+                raise Answer(400, f'"{name}" does not support chat') from None
 
     def _start(self, key: Path, weights: Path, name: str, wanted: dict[str, Any]) -> Runner:
         try:
@@ -329,6 +343,8 @@ class OllamaDouble:
                 self.load(body)
             return said | quiet | {"done": True, "done_reason": "load"}
         with self.lock:
+            if path == "/api/chat":
+                self._must_chat(body["model"])
             runner, options = self.load(body)
         if runner.brain is None:
             raise Answer(500, "this double has no engines")

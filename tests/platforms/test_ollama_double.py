@@ -199,6 +199,22 @@ def test_it_forgets_as_recorded(server: OllamaDouble) -> None:
     assert listed(server) == ["taught-min:latest", "taught-params:latest"]
 
 
+def test_it_fails_as_recorded(server: OllamaDouble, tiny_gguf: Path, tmp_path: Path) -> None:
+    """What it says of a broken file is in its own words; where it says it, is as recorded."""
+    broken = {"trunc": tiny_gguf.read_bytes()[:-5000], "junk": b"GGUF" + b"\xff" * 4000}
+    for name, data in broken.items():
+        (tmp_path / name).write_bytes(data)
+        put(server.models, name, tmp_path / name)
+    held = []
+    for exchange in recorded("faults"):
+        if exchange["name"] in ("truncated-gguf", "junk-gguf", "show-junk"):
+            answer, theirs = ask(server, exchange["request"]), exchange["response"]
+            assert answer.status_code == theirs["status"], exchange["name"]
+            assert shape(parsed(answer.text)) == shape(parsed(theirs["body"])), exchange["name"]
+            held.append(exchange["name"])
+    assert len(held) == 3
+
+
 def listed(server: OllamaDouble) -> list[str]:
     answer = ask(server, {"method": "GET", "path": "/api/tags"})
     return sorted(m["name"] for m in answer.json()["models"])
@@ -346,6 +362,27 @@ def test_a_deployed_model_talks(deployed: tuple[Any, DeploymentSpec]) -> None:
     called = client.chat("qwharf/pocket", asked, tools=[TOOL], think=False, options=same)
     for call in called.message.tool_calls or ():
         assert isinstance(call.function.arguments, dict)
+
+
+@pytest.mark.engines
+def test_a_killed_engine_is_replaced_as_recorded(tmp_path: Path, pocket_gguf: Path) -> None:
+    """And an option that Ollama does not know, such as those of RoPE, is passed over."""
+    models = tmp_path / "models"
+    put(models, "taught", pocket_gguf)
+    put(models, "base", pocket_gguf)
+    faults = {e["name"]: e for e in recorded("faults")}
+    with OllamaDouble(models, engines=True) as server:
+        for name in ("warm", "after-kill", "killed-idle", "killed-idle-2"):
+            exchange = faults[name]
+            if name != "killed-idle-2":
+                for runner in server.runners.values():
+                    assert runner.brain is not None
+                    runner.brain.child.kill()
+                    runner.brain.child.wait()
+            hold(ask(server, exchange["request"]), exchange["response"], name)
+        assert server.loads == 3
+        (odd,) = [e for e in recorded("push-adapter-yarn") if e["name"] == "rope-option"]
+        hold(ask(server, odd["request"]), odd["response"], "rope-option")
 
 
 @pytest.mark.engines
