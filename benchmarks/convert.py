@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.machine import Run, header, measure, table
+from benchmarks.machine import Run, header, lines, measure, table
 from qwharf.formats.names import parse_format
 from qwharf.quantize import building
 from qwharf.quantize.kernels import VARIABLE
@@ -157,8 +157,8 @@ def row(name: str, costs: Sequence[Cost], peer: Sequence[Cost], disk: Sequence[f
     return cells
 
 
-def compare(source: Path, name: str, folder: Path, args: argparse.Namespace) -> list[list[str]]:
-    """The lines of one target: the peer's, if there is one, and qwharf's."""
+def compare(source: Path, name: str, folder: Path, args: argparse.Namespace) -> str:
+    """Print the lines of one target: the peer's, if there is one, and qwharf's; a remark."""
     target = parse_format(name)
     has_peer = target.container == "gguf" and args.llama_quantize and args.converter
     mine: list[Cost] = []
@@ -169,16 +169,19 @@ def compare(source: Path, name: str, folder: Path, args: argparse.Namespace) -> 
             peer.append(theirs(source, target.quantization, folder, args))
         mine.append(ours(source, target, folder, {VARIABLE: args.kernels}))
         disk.append(copying(source, mine[-1].written_bytes, folder))
-    if has_peer and target.quantization not in ONE_STEP:
-        same = {one.sha256 for one in (*mine, *peer)}
-        print(f"{target}: {'the same bytes' if len(same) == 1 else 'FILES DIFFER'}", flush=True)
-    rows = [row(f"{name}, llama.cpp", peer, peer, [])] if peer else []
-    return [*rows, row(f"{name}, qwharf", mine, peer, disk)]
+    if has_peer:
+        lines([row(f"{name}, llama.cpp", peer, peer, [])])
+    lines([row(f"{name}, qwharf", mine, peer, disk)])
+    if not has_peer or target.quantization in ONE_STEP:
+        return ""
+    same = len({one.sha256 for one in (*mine, *peer)}) == 1
+    return f"{target}: {'the same bytes' if same else 'FILES DIFFER'}"
 
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--model", default="qwen3:0.6b")
+    options.add_argument("--source", type=Path, help="a checkpoint in one file; default: made anew")
     options.add_argument("--targets", nargs="+", default=list(TARGETS))
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--llama-quantize", type=Path, help="the peer's binary")
@@ -188,14 +191,16 @@ def main() -> int:
     args = options.parse_args()
     header("Conversion")
     with tempfile.TemporaryDirectory(dir=args.folder) as made:
-        folder, source = Path(made), Path(made) / "Synthetic"
+        folder, source = Path(made), args.source or Path(made) / "Synthetic"
         args.kernels = args.kernels or str(building.build(folder))
-        measure([sys.executable, "-c", SYNTH, args.model, str(source)])  # a child: see there
+        if args.source is None:
+            measure([sys.executable, "-c", SYNTH, args.model, str(source)])  # a child: see there
         size = sum(path.stat().st_size for path in weight_files(source))
-        print(f"{args.model}, synthetic, {size / 1e9:.2f} GB in bf16; {args.rounds} rounds\n")
-        rows = [line for name in args.targets for line in compare(source, name, folder, args)]
-    print()
-    table(["", "wall", "CPU", "peak memory", "written", "dd"], rows)
+        what = f"{args.model}, synthetic" if args.source is None else source.name
+        print(f"{what}, {size / 1e9:.2f} GB in bf16; {args.rounds} rounds\n")
+        table(["", "wall", "CPU", "peak memory", "written", "dd"], [])
+        notes = [compare(source, name, folder, args) for name in args.targets]
+    print("\n" + "\n".join(note for note in notes if note))
     if not (args.llama_quantize and args.converter):
         print("\nthe peer was not given: see --help")
     return 0

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     Work = tuple[Callable[[], object], int]
 
 COLUMNS = 4096
-ROWS = 64
+ROWS = 128
+"""A whole block of FP8."""
 TYPES = ("Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K", "IQ4_XS", "IQ4_NL")
 FOLDERS = ("fp8", "mlx:8", "mlx:6", "mlx:4")
 
@@ -62,9 +63,9 @@ def of_type(native: fast.Native, type_name: str, weighted: bool, rounds: int) ->
     importance = None
     if weighted:
         importance = np.random.default_rng(2).exponential(1, COLUMNS).astype(np.float32)
-    few = rows[: ROWS // 8]
+    few = rows[: ROWS // 16]
     out = np.empty(ROWS * kind.size_bytes(COLUMNS), np.uint8)
-    theirs = out[: out.size // 8]
+    theirs = out[: out.size // 16]
     level = native.level_of(kind, weighted)
     name = f"{type_name}, importances" if weighted else type_name
     if level is None:

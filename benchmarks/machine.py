@@ -119,6 +119,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a Markdown table, ready for the README."""
     print("| " + " | ".join(columns) + " |")
     print("|" + "---|" * len(columns))
+    lines(rows)
+
+
+def lines(rows: Sequence[Sequence[object]]) -> None:
+    """Print more lines of a table."""
     for row in rows:
         print("| " + " | ".join(str(c) for c in row) + " |")
     sys.stdout.flush()
