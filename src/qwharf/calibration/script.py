@@ -81,7 +81,7 @@ class Layers:
             self.leave()
             self.load(number)
         self.tell(layer=number, done=self.done, total=self.total)
-        self.done += 1
+        self.done = min(self.done + 1, self.total)  # tracing the model is one more
 
     def load(self, number: int) -> None:
         """Read a layer's weights; what is to be found of it begins as zeros."""
@@ -112,6 +112,7 @@ class Layers:
     def finish(self) -> None:
         """No more tokens come."""
         self.leave()
+        self.tell(done=self.total, total=self.total)
         index = {"metadata": {}, "weight_map": self.map}
         (self.out / "model.safetensors.index.json").write_text(json.dumps(index))
 
