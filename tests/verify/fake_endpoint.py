@@ -211,6 +211,8 @@ class Endpoint:
         reply["completion_tokens"] = len(self.reference.tokenizer.encode(reply.pop("text"))) + (
             reply["finish_reason"] != "length"
         )
+        if self.broken("slow"):
+            self.released.wait(0.03 * reply["completion_tokens"])
         return self.mixed(reply)
 
     def counts(self, prompt_tokens: int) -> dict[str, Any]:

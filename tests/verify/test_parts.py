@@ -44,6 +44,16 @@ def test_a_stuck_endpoint_is_given_up_sooner_each_time() -> None:
     assert pace.deadline(8) == 60
 
 
+def test_one_miss_is_no_giving_up() -> None:
+    pace = Pace(60)
+    pace.missed()
+    assert not pace.given_up
+    pace.missed()
+    assert pace.given_up
+    pace.answered(reply(1, 8), seconds=80)
+    assert not pace.given_up and pace.expected(100) == 1000
+
+
 @pytest.mark.parametrize(
     ("changes", "fact"),
     [

@@ -85,6 +85,13 @@ def test_a_hanging_deployment_fails_within_its_deadlines(reference: Reference) -
     assert all("no complete answer within" in c.found for c in report.checks)
 
 
+def test_a_slow_deployment_is_no_broken_one(reference: Reference) -> None:
+    with Endpoint(reference, "slow") as endpoint:
+        target = Target(base_url=f"{endpoint.root}/v1", deadline_seconds=0.5, reference=reference)
+        report = run(target, only={"thinking-on", "tool-call", "tool-call-stream"})
+    assert {c.status for c in report.checks} == {"pass"}
+
+
 def test_a_stream_that_only_drips_is_given_up(reference: Reference) -> None:
     with Endpoint(reference, "drips") as endpoint:
         target = Target(base_url=f"{endpoint.root}/v1", deadline_seconds=0.3)

@@ -16,6 +16,8 @@ TEMPLATE_TOKENS = 16
 BUDGET_SECONDS = 40.0
 """Longer than this a prompt is not processed just to see that it can be."""
 WATCH_SECONDS = 6.0
+BATCH_TOKENS = 2048
+"""What llama.cpp computes of a prompt before it looks at anything else; others take fewer."""
 FILLER = "The quick brown fox jumps over the lazy dog. "
 QUESTION = "\nHow many words does this text have?"
 NAMES_IT = ("context", "too long", "too many tokens", "exceed", "maximum", "n_ctx")
@@ -141,6 +143,8 @@ def _accepted(probe: Probe, prompt: Long) -> None:
         probe.watch(prompt.text, WATCH_SECONDS, thinking=probe.off, max_tokens=1, room=False)
     except Refused as e:
         raise Broken(f"{prompt.tokens:,} tokens, within the promise, are refused: {e}") from e
+    # An engine notices that we left only between two batches: wait until it is free again.
+    probe.chat("Hello!", thinking=probe.off, max_tokens=1, room=False, prompt_tokens=BATCH_TOKENS)
 
 
 @check(

@@ -20,12 +20,17 @@ class Pace:
 
     def deadline(self, max_tokens: int, prompt_tokens: int = 0) -> float:
         """Seconds to give a request."""
+        # An endpoint that has just let requests hang is not waited for as long again and again.
+        patience = max(self._patience / 4.0**self._misses, min(5.0, self._patience))
+        needed = 0.0 if self._misses else 4 * self.expected(max_tokens, prompt_tokens)
+        return min(max(patience, needed), LONGEST_SECONDS)
+
+    def expected(self, max_tokens: int, prompt_tokens: int = 0) -> float:
+        """Seconds that a request takes at the slowest pace seen; 0 while none is known."""
         expected = max_tokens * (self.seconds_per_token or 0.0)
         if self.prompt_tokens_per_second:
             expected += prompt_tokens / self.prompt_tokens_per_second
-        # An endpoint that has just let requests hang is not waited for as long again and again.
-        patience = max(self._patience / 4.0**self._misses, min(5.0, self._patience))
-        return min(max(patience, 4 * expected if not self._misses else 0.0), LONGEST_SECONDS)
+        return expected
 
     def answered(self, reply: Reply, seconds: float) -> None:
         """Learn from a reply that took ``seconds`` in all."""
@@ -38,6 +43,11 @@ class Pace:
         elif reply.usage.prompt_tokens >= 200:
             speed = reply.usage.prompt_tokens / max(seconds, 1e-3)
             self.prompt_tokens_per_second = min(speed, self.prompt_tokens_per_second or speed)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether more than one deadline has passed since the last answer."""
+        return self._misses > 1
 
     def missed(self) -> None:
         """A deadline passed without an answer."""

@@ -165,32 +165,55 @@ class Probe:
         return self.send(body, stream=stream, prompt_tokens=prompt_tokens)
 
     def send(self, body: dict[str, Any], *, stream: bool = False, prompt_tokens: int = 0) -> Reply:
-        """A request whose body is made already; raises as :meth:`chat`."""
-        start = time.monotonic()
+        """A request whose body is made already; raises as :meth:`chat`.
+
+        An endpoint that turns out to be slow, not stuck, gets a second chance in its own time.
+        """
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
+        seconds = self.pace.deadline(_limit(body), prompt_tokens)
+        try:
+            return self._exchange(body, seconds)
+        except TooLate:
+            if not self._is_slow(body, seconds, prompt_tokens):
+                raise
+        return self._exchange(body, self.pace.deadline(_limit(body), prompt_tokens))
+
+    def _exchange(self, body: dict[str, Any], seconds: float) -> Reply:
+        start = time.monotonic()
+        if body.get("stream"):
             events: list[dict[str, Any]] = []
             done = False
-            for data in self._events(body, prompt_tokens):
+            for data in self._events(body, seconds):
                 if data == "[DONE]":
                     done = True
                 else:
                     events.append(sse.parse(data))
             reply = replies.streamed(events, done=done)
         else:
-            deadline = self.pace.deadline(_limit(body), prompt_tokens)
-            answer = self.post("/chat/completions", body, seconds=deadline)
+            answer = self.post("/chat/completions", body, seconds=seconds)
             if answer.status != 200:
                 raise _refused(answer)
             reply = replies.whole(answer.body)
         self.pace.answered(reply, time.monotonic() - start)
         return reply
 
+    def _is_slow(self, body: dict[str, Any], seconds: float, prompt_tokens: int) -> bool:
+        """Whether ``seconds`` were too few for ``body``, by the pace of some tokens asked for now."""
+        if self.pace.given_up:
+            return False
+        few = self.body("Count from 1 to 9.", thinking=self.off, max_tokens=8, room=False)
+        try:
+            self._exchange(few, self.pace.deadline(8))
+        except Broken:
+            return False
+        return self.pace.expected(_limit(body), prompt_tokens) > seconds
+
     def opening(self, messages: str | Sequence[Message], **wishes: Any) -> Opening:
         """Stream until the first few visible characters, then hang up: cheap, whatever follows."""
         body = self.body(messages, **wishes) | {"stream": True}
         events: list[dict[str, Any]] = []
-        for data in self._events(body):
+        for data in self._events(body, self.pace.deadline(_limit(body))):
             if data == "[DONE]":
                 break
             events.append(sse.parse(data))
@@ -279,9 +302,9 @@ class Probe:
             self.pace.missed()
             raise
 
-    def _events(self, body: dict[str, Any], prompt_tokens: int = 0) -> Iterator[str]:
+    def _events(self, body: dict[str, Any], seconds: float) -> Iterator[str]:
         try:
-            yield from self._stream(body, self.pace.deadline(_limit(body), prompt_tokens))
+            yield from self._stream(body, seconds)
         except TooLate:
             self.pace.missed()
             raise
