@@ -199,7 +199,7 @@ class Probe:
         return reply
 
     def _is_slow(self, body: dict[str, Any], seconds: float, prompt_tokens: int) -> bool:
-        """Whether ``seconds`` were too few for ``body``, by the pace of some tokens asked for now."""
+        """Whether ``seconds`` were too few for ``body``, by the pace of some tokens asked now."""
         if self.pace.given_up:
             return False
         few = self.body("Count from 1 to 9.", thinking=self.off, max_tokens=8, room=False)
