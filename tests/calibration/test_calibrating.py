@@ -21,7 +21,7 @@ from qwharf.artifacts.store import Store
 from qwharf.calibration import memory, running
 from qwharf.calibration.methods import METHODS, method_of
 from qwharf.cli.main import main
-from qwharf.errors import DoesNotFit, EngineError, FormatUnavailable, UsageError
+from qwharf.errors import DoesNotFit, EngineError, FormatUnavailable, InvalidFile, UsageError
 from qwharf.formats.names import FORMATS
 from qwharf.settings import Settings
 from qwharf.testing import TINY, TINY_MOE
@@ -129,6 +129,23 @@ def test_made_once_and_remembered(
     assert made_before(store, source, AWQ, None, plan) == made
     monkeypatch.setattr(running, "SCRIPT", Path("/nowhere"))
     assert convert_artifact(store, source, AWQ, calibrator=plan) == made
+
+
+def test_unusable_layers_are_not_kept(
+    dense: Path, player: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(player.store_dir)
+    source = import_path(store, dense, model="mine").artifact
+    plan = calibration.plan(source.path, AWQ, DEFAULT, player)
+    good = running.SCRIPT.read_text("utf-8")
+    spoilt = tmp_path / "spoilt.py"
+    spoilt.write_text(good.replace("scales.astype(np.float32)", "scales * np.float32(np.inf)"))
+    with monkeypatch.context() as patched:
+        patched.setattr(running, "SCRIPT", spoilt)
+        with pytest.raises(InvalidFile):
+            convert_artifact(store, source, AWQ, calibrator=plan)
+    assert list((store.root / "work").iterdir()) == []
+    assert convert_artifact(store, source, AWQ, calibrator=plan).format == AWQ
 
 
 def test_the_command(

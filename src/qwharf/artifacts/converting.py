@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,6 +12,7 @@ from qwharf import __version__
 from qwharf.artifacts import locks
 from qwharf.artifacts.disk import Progress
 from qwharf.artifacts.store import Store
+from qwharf.errors import InvalidFile
 from qwharf.types import Artifact, Format
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ def convert_artifact(
     for what in ("importance", "calibration"):
         key += f"-{origin[what][:16]}" if what in origin else ""
     work = store.folder("work")
+    layers = work / f"{key}.calibrated"
 
     def waiting() -> None:
         if progress is not None:
@@ -82,35 +85,49 @@ def convert_artifact(
         store.check(artifact)
         title = artifact.provenance.get("repository", artifact.model).rpartition("/")[2]
         out = work / key
-        calibrated = None if calibrator is None else work / f"{key}.calibrated"
         known: Mapping[str, str] = {}
         if not out.exists():  # whole by its name; else left by a kill just before the end
-            if calibrator is not None and calibrated is not None and not calibrated.exists():
-                calibrator.run(calibrated, calibrating)
-            known = convert(
-                artifact.path,
-                target,
-                out,
-                progress=step,
-                memory_bytes=memory_bytes,
-                importance=importance,
-                calibrated=calibrated,
-                digest=True,
-                name=title,
-            ).sha256
+            with _calibrated(calibrator, layers, calibrating) as calibrated:
+                known = convert(
+                    artifact.path,
+                    target,
+                    out,
+                    progress=step,
+                    memory_bytes=memory_bytes,
+                    importance=importance,
+                    calibrated=calibrated,
+                    digest=True,
+                    name=title,
+                ).sha256
         about = _provenance(artifact) | origin
         if calibrator is not None:
             about |= calibrator.facts()
         if out.is_dir():
             made = _keep_folder(store, artifact.model, target, out, about, known, progress)
             shutil.rmtree(out)
-            if calibrated is not None:
-                shutil.rmtree(calibrated, ignore_errors=True)
+            shutil.rmtree(layers, ignore_errors=True)
             return made
         name = f"{_file_stem(title)}-{target.quantization.upper()}.gguf"
         counter = _counter(progress, out.stat().st_size)
         ref = store.put_file(out, "move", known_sha256=known.get(out.name), step=counter)
         return store.add(artifact.model, target, {name: ref}, about, name)
+
+
+@contextlib.contextmanager
+def _calibrated(
+    calibrator: Calibrator | None, folder: Path, step: Callable[[int, int], None]
+) -> Iterator[Path | None]:
+    """What ``calibrator`` makes, unless it is there; thrown away where it proves to be no good."""
+    if calibrator is None:
+        yield None
+        return
+    if not folder.exists():
+        calibrator.run(folder, step)
+    try:
+        yield folder
+    except InvalidFile:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def made_before(

@@ -52,7 +52,7 @@ def variant_options(command: Any) -> Any:
 @click.option("--again", is_flag=True, help="Replace what is installed, once the new one is whole.")
 @with_output
 def install(name: str, variant: str | None, installer: Any, again: bool, out: Output) -> None:
-    """Install ENGINE: vllm, sglang, mlx or llama.cpp.
+    """Install ENGINE: vllm, sglang, mlx, llama.cpp or llm-compressor.
 
     The version is one known to be good unless you name another. Packages are resolved, written
     to lock.txt with their hashes, and installed exactly so; then the engine is tried.

@@ -32,7 +32,7 @@ def install(
     """Install ``engine``, unless it is there already.
 
     Args:
-        engine: ``vllm``, ``sglang``, ``mlx`` or ``llama.cpp``.
+        engine: ``vllm``, ``sglang``, ``mlx``, ``llama.cpp`` or ``llm-compressor``.
         version: default: the one known to be good.
         variant: what it shall compute on; default: what suits this machine.
         settings: where engines lie; default: the environment's.

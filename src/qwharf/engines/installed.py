@@ -35,7 +35,7 @@ class Installed:
     """One engine on this machine."""
 
     engine: str
-    """``vllm``, ``sglang``, ``mlx`` or ``llama.cpp``."""
+    """``vllm``, ``sglang``, ``mlx``, ``llama.cpp`` or ``llm-compressor``."""
     version: str
     """Of the engine itself, e.g. ``0.32.0``; of a compiled llama.cpp its kind: ``native``."""
     folder: Path
