@@ -122,25 +122,21 @@ import argparse, json, sys
 from sglang.srt.server_args import ServerArgs
 parser = argparse.ArgumentParser()
 ServerArgs.add_cli_args(parser)
-commands, folder = json.loads(sys.argv[1])
+(commands,) = json.loads(sys.argv[1])
 out = {}
 for name, words in commands.items():
     args = parser.parse_args(words)
     out[name] = {k: str(v) for k, v in vars(args).items()}
-from sglang.srt.utils.hf_transformers_utils import get_config, get_context_length
-overrides = json.loads(out["stretched"]["json_model_override_args"])
-config = get_config(folder, trust_remote_code=False, model_override_args=overrides)
-out["config"] = [get_context_length(config), getattr(config, "rope_parameters", None)]
 print(json.dumps(out))
 """
 
 
 @pytest.mark.engines
 @pytest.mark.platforms
-def test_sglang_takes_its_commands(stretchable: Path) -> None:
-    """By its own parser; and the stretched context by its own reading of the model."""
+def test_sglang_takes_its_commands() -> None:
+    """By its own parser; what it makes of a stretched context, ``test_sglang_stand_in.py`` asks."""
     commands = {n: _words("sglang", n)[3:] for n in SPECS["sglang"]}
-    found = parsed("sglang", SGLANG, commands, str(stretchable))
+    found = parsed("sglang", SGLANG, commands)
     assert found["gpu"]["tool_call_parser"] == "qwen"
     assert found["gpu"]["reasoning_parser"] == "qwen3"
     assert found["thinking"]["reasoning_parser"] == "qwen3-thinking"
@@ -148,10 +144,6 @@ def test_sglang_takes_its_commands(stretchable: Path) -> None:
     assert found["experts"]["ep_size"] == "4"
     assert found["experts"]["kv_cache_dtype"] == "fp8_e4m3"
     assert "law=/adapters/law" in found["adapters"]["lora_paths"]
-    length, rope = found["config"]
-    assert length == 131_072
-    assert rope["rope_type"] == "yarn"
-    assert rope["rope_theta"] == 1_000_000
 
 
 MLX = """
