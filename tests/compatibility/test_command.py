@@ -62,6 +62,8 @@ def test_one_platform_with_the_sources(run) -> None:  # type: ignore[no-untyped-
     assert code == 0
     assert "read" in out
     assert "lmstudio-ai/docs" in out
+    assert "LoRA adapters by name: no, LM Studio has no way" in out
+    assert "LoRA adapters by name: yes" in run("platforms", "llama.cpp")[1]
     cells = json.loads(run("platforms", "vllm", "--json")[1])["cells"]
     assert len(cells) == len(compatibility.facts("vllm").cells)
     assert all(c["source"] for c in cells)

@@ -250,15 +250,25 @@ def test_a_format_that_the_platform_cannot_run() -> None:
     assert error.value.facts["platforms_instead"] == ["vllm"]
 
 
-def test_weights_in_parts_are_not_for_a_platform_that_takes_one_file() -> None:
+def test_weights_in_parts_are_put_together_for_a_platform_that_takes_one_file() -> None:
     large = host(512)
-    with pytest.raises(FormatUnavailable) as error:
-        chosen("qwen3:235b-a22b", large, platform="ollama", format=Q4)
-    assert "in one file" in error.value.found
-    assert "`--platform llama.cpp`" in error.value.hint
     made = chosen("qwen3:235b-a22b", large, platform="ollama")
-    assert made.format == Format("gguf", "q3_k_m"), "which is made here, in one file"
-    assert chosen("qwen3:235b-a22b", large, platform="llama.cpp").format == Q4
+    assert made.format == Q4
+    assert any("another 142 GB of the disk" in reason for reason in made.reasons)
+    other = chosen("qwen3:235b-a22b", large, platform="llama.cpp")
+    assert other.format == Q4
+    assert not any("parts" in reason for reason in other.reasons)
+    small = chosen("qwen3:8b", large, platform="ollama")
+    assert not any("parts" in reason for reason in small.reasons)
+
+
+def test_adapters_want_a_platform_that_tells_them_apart() -> None:
+    machine = host(64)
+    assert chosen("qwen3:8b", machine, "ollama", adapters=True).platform == "llama.cpp"
+    with pytest.raises(UsageError) as error:
+        chosen("qwen3:8b", machine, "ollama", platform="ollama", adapters=True)
+    assert "change of adapter" in error.value.found
+    assert "`llama.cpp`" in error.value.hint
 
 
 def test_a_format_that_nothing_runs_here() -> None:

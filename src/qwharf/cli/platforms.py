@@ -147,6 +147,7 @@ def one(text: str, machine: Hardware, here: bool, out: Output) -> None:
             hint="`qwharf platforms` lists them",
         )
     facts = compatibility.facts(name)
+    lora = facts.adapters
     about = summary(name, machine, here)
     rows = [
         [
@@ -168,12 +169,19 @@ def one(text: str, machine: Hardware, here: bool, out: Output) -> None:
         for kind, version in facts.versions.items()
     )
     out.data(
-        {**about, "kv_cache_types": facts.kv_cache_types, "cells": facts.cells},
+        {
+            **about,
+            "kv_cache_types": facts.kv_cache_types,
+            "adapters": facts.adapters,
+            "cells": facts.cells,
+        },
         f"{facts.title}, {state}\n"
         f"what is known speaks of version {speaks}"
         + (f"; {facts.least_version} at least, as {facts.least_why}" if facts.least_version else "")
         + f"\nhere it runs: {shown(about['formats']) or 'nothing'}"
         + (f"\ncontexts beyond the native one: {'YaRN' if facts.stretches else 'not on request'}")
+        + f"\nLoRA adapters by name: {'yes' if lora.runs else f'no, {lora.why}'} "
+        + f"({lora.sure}: {lora.source})"
         + "\n\n"
         + out.table(["formats", "runs", "where", "sure", "why and source"], rows),
     )
