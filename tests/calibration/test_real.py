@@ -41,7 +41,7 @@ def calibrated(source: Path, quantization: str, folder: Path, where: Settings, m
     plan = replace(plan, sequences=plan.sequences[:most], log_path=folder / "log")
     told: list[float] = []
     plan.run(folder / "layers", lambda done, total: told.append(done / total))
-    assert told == sorted(told) and told[0] == 0 and told[-1] == 1
+    assert told == sorted(told) and told[0] < 0.5 and told[-1] == 1
     convert(source, target, folder / "made", calibrated=folder / "layers")
     return folder / "made"
 

@@ -36,7 +36,16 @@ from qwharf.hardware import host
 from qwharf.settings import Settings
 from qwharf.types import Format
 
-__all__ = ["ENGINE", "METHODS", "Calibration", "Text", "environment", "plan", "read_text"]
+__all__ = [
+    "ENGINE",
+    "METHODS",
+    "Calibration",
+    "Text",
+    "environment",
+    "method_of",
+    "plan",
+    "read_text",
+]
 
 ENGINE = "llm-compressor"
 REVISION = 1

@@ -32,6 +32,7 @@ class Method:
     def weights(self) -> dict[str, Any]:
         """As compressed-tensors is told of them (``QuantizationArgs``)."""
         made: dict[str, Any] = {"num_bits": self.bits, "type": "int", "symmetric": self.symmetric}
+        made["observer"] = "mse"  # a scale that spoils least, not one that reaches the extremes
         if self.group is None:
             return made | {"strategy": "channel"}
         return made | {"strategy": "group", "group_size": self.group}

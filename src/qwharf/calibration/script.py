@@ -21,6 +21,7 @@ left it. The job::
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,13 @@ SIGN = "qwharf-calibrate: "
 """Begins each line that is meant for qwharf; a JSON object follows."""
 IGNORE = ["lm_head", "re:.*mlp.gate$"]
 TO_BE_FOUND = ("weight_scale", "weight_zero_point")
-PASSES = 2
-"""Over each layer: one that measures, one with the rounded weights, for the next layer."""
+GRID = 20
+"""Scales that AWQ tries."""
+PASSES = {"gptq": 2, "awq": 2 + 1 + GRID}
+"""How often each sequence goes through each half of a layer: to measure, and at the end with the
+rounded weights, for the next layer; AWQ compares what comes out, of the original and every trial.
+"""
+EVERY_SECONDS = 0.5
 
 
 class Weights:
@@ -71,17 +77,25 @@ class Layers:
         self.out, self.format = Path(job["out"]), job["format"]
         self.held: int | None = None
         self.map: dict[str, str] = {}
-        self.done, self.total = 0, PASSES * len(job["sequences"]) * len(self.layers)
+        self.done, self.told_at = 0, 0.0
+        self.total = PASSES[job["method"]] * len(job["sequences"]) * len(self.layers) * 2
         for number, layer in enumerate(self.layers):
             layer.register_forward_pre_hook(lambda *_, n=number: self.enter(n))
+            for half in (layer.self_attn, layer.mlp):
+                half.register_forward_pre_hook(lambda *_: self.count())
 
     def enter(self, number: int) -> None:
         """Tokens come to a layer."""
         if number != self.held:
             self.leave()
             self.load(number)
-        self.tell(layer=number, done=self.done, total=self.total)
-        self.done = min(self.done + 1, self.total)  # tracing the model is one more
+
+    def count(self) -> None:
+        """Tokens come to half a layer."""
+        self.done = min(self.done + 1, self.total)  # mixtures try more
+        if time.monotonic() - self.told_at > EVERY_SECONDS:
+            self.told_at = time.monotonic()
+            self.tell(layer=self.held, done=self.done, total=self.total)
 
     def load(self, number: int) -> None:
         """Read a layer's weights; what is to be found of it begins as zeros."""
@@ -142,7 +156,7 @@ def recipe(job: Mapping[str, Any]) -> list[Any]:
     facts = {"config_groups": {"group_0": group}, "ignore": IGNORE}
     if job["method"] == "gptq":
         return [GPTQModifier(**facts, batched_quantization=None)]
-    return [AWQModifier(), QuantizationModifier(**facts)]
+    return [AWQModifier(n_grid=GRID), QuantizationModifier(**facts)]
 
 
 def stay_on_the_processor() -> None:
