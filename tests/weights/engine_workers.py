@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from qwharf import engines
+from qwharf.platforms.mlx import CHILD
 
 TOKENS = 16
 """Of an answer."""
@@ -49,10 +50,15 @@ for line in sys.stdin:
 """
 
 MLX = """
-import json, os, sys
+import importlib.util, json, os, sys
 out = os.fdopen(os.dup(1), "w", buffering=1)
 os.dup2(2, 1)
 import mlx.core as mx
+spec = importlib.util.spec_from_file_location("child", sys.argv[1])
+child = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(child)
+if not mx.metal.is_available():
+    child.suit_processor(mx)
 from mlx_lm import load
 from mlx_lm.generate import generate_step
 for line in sys.stdin:
@@ -91,7 +97,7 @@ class Worker:
         self._log = log
         self._out = log.open("wb")
         self._process = subprocess.Popen(
-            [str(found.python), "-c", SCRIPTS[engine]],
+            [str(found.python), "-c", SCRIPTS[engine], str(CHILD)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._out,

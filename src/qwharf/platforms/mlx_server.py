@@ -107,24 +107,29 @@ def suit_processor(mx: Any) -> None:
     - Where there is a C++ compiler it runs that to fuse operations, anew for every temperature that
       is asked for, and answers wait for it. Unfused they take hardly longer.
     - It multiplies by quantised weights at 0.2 GFLOP/s where the other side has 16 bits, at 1.2 to
-      1.9 where it has 32 (one core of an x86-64 processor, MLX 0.32.4), and adds up in 16 bits.
-      What goes in and comes out keeps its type, and so does the cache.
+      1.9 where it has 32 (one core of an x86-64 processor, MLX 0.32.4), and adds up in 16 bits; by
+      those of chosen experts in 16 bits not at all. What goes in and comes out keeps its type, and
+      so does the cache.
     """
     mx.set_default_device(mx.cpu)
     mx.disable_compile()
-    mx.quantized_matmul = in_32_bits(mx, mx.quantized_matmul)
-    mx.gather_qmm = in_32_bits(mx, mx.gather_qmm)
+    for product in ("quantized_matmul", "gather_qmm", "gather_mm"):
+        setattr(mx, product, in_32_bits(mx, getattr(mx, product)))
 
 
 def in_32_bits(mx: Any, multiply: Any) -> Any:
-    """One of MLX's products with a quantised matrix, computed in float32."""
+    """One of MLX's products, computed in float32, where it would be in fewer bits."""
+    narrow = (mx.bfloat16, mx.float16)
+
+    def widened(value: Any) -> Any:
+        wide = isinstance(value, mx.array) and value.dtype in narrow
+        return value.astype(mx.float32) if wide else value
 
     @functools.wraps(multiply)
-    def multiplied(x: Any, w: Any, scales: Any, biases: Any = None, *args: Any, **more: Any) -> Any:
-        if biases is None or x.dtype not in (mx.bfloat16, mx.float16):
-            return multiply(x, w, scales, biases, *args, **more)  # float32, or another form
-        wide = (a.astype(mx.float32) for a in (scales, biases))
-        return multiply(x.astype(mx.float32), w, *wide, *args, **more).astype(x.dtype)
+    def multiplied(x: Any, *others: Any, **more: Any) -> Any:
+        more = {name: widened(value) for name, value in more.items()}
+        made = multiply(widened(x), *map(widened, others), **more)
+        return made.astype(x.dtype) if x.dtype in narrow else made
 
     return multiplied
 
