@@ -27,7 +27,7 @@ test: $(VENV)/.dev   ## every test but those of `engines`; the embedded engine i
 engines: $(VENV)/.dev ## install mlx-lm and vLLM (2.6 GB, once) and run the tests that need them
 	$(BIN)/qwharf engine install mlx
 	$(BIN)/qwharf engine install vllm
-	$(BIN)/python -m pytest -m platforms
+	$(BIN)/python -m pytest -m 'platforms and not restarts'
 
 lint: $(VENV)/.dev   ## ruff and mypy --strict
 	$(BIN)/ruff check .

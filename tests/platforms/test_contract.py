@@ -195,6 +195,7 @@ def test_it_stays_alive_when_asked_nonsense(engine: Engine, here: Case) -> None:
 
 
 @pytest.mark.engines
+@pytest.mark.restarts
 def test_it_stops_when_told(here: Case, tmp_path: Path) -> None:
     """In the middle of a stream, too."""
     with started(here.platform, here.spec, tmp_path / "log") as engine:
@@ -210,6 +211,7 @@ def test_it_stops_when_told(here: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.engines
+@pytest.mark.restarts
 def test_a_killed_engine_is_explained(here: Case, tmp_path: Path) -> None:
     with started(here.platform, here.spec, tmp_path / "log") as engine:
         assert engine.await_ready(), engine.log()
@@ -220,6 +222,7 @@ def test_a_killed_engine_is_explained(here: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.engines
+@pytest.mark.restarts
 def test_a_taken_port_is_explained(here: Case, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
