@@ -27,7 +27,7 @@ Tensors = dict[str, tuple[str, NDArray[Any]]]
 
 def rounded(values: NDArray[np.float32], job: dict[str, Any]) -> Tensors:
     """The tensors of one matrix."""
-    scale_dtype = {"float32": "F32", "bfloat16": "BF16"}[job["dtype"]]
+    stored = {"float16": "F16", "bfloat16": "BF16"}[job["scales"]]
     rows, columns = values.shape
     bits, symmetric = job["weights"]["num_bits"], job["weights"]["symmetric"]
     group = job["weights"].get("group_size", columns)
@@ -40,10 +40,10 @@ def rounded(values: NDArray[np.float32], job: dict[str, Any]) -> Tensors:
     else:
         scales = (high - low) / (2 * half - 1)
         zeros = np.rint(-low / scales) - half
-    scales = to_f32(scale_dtype, from_f32(scale_dtype, scales.astype(np.float32)))
+    scales = to_f32(stored, from_f32(stored, scales.astype(np.float32)))
     numbers = np.rint(shaped / scales[:, :, None]) + zeros[:, :, None]
     numbers = np.clip(numbers, -half, half - 1).reshape(rows, columns)
-    made: Tensors = {"weight_scale": (scale_dtype, from_f32(scale_dtype, scales))}
+    made: Tensors = {"weight_scale": ("F32", scales)}
     if job["format"] == "int-quantized":
         return made | {"weight": ("I8", numbers.astype(np.int8))}
     made["weight_packed"] = ("I32", pack((numbers + half).astype(np.uint8), bits).view(np.int32))

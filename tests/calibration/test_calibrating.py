@@ -90,7 +90,7 @@ def test_memory_does_not_grow_with_layers(shape: Architecture, quantization: str
     needed = [memory.needed_bytes(arch, method, 8192) for arch in (shape, deeper)]
     assert needed[0] == needed[1]
     assert memory.needed_bytes(shape, method, 8193) - needed[0] == memory.token_bytes(shape, method)
-    one = sum(s.elements for s in memory.layer(shape)) * method.dtype_bytes
+    one = sum(s.elements for s in memory.layer(shape)) * memory.SIZE
     assert memory.fixed_bytes(shape, method) > memory.BASE_BYTES + one
 
 

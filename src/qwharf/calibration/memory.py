@@ -17,21 +17,22 @@ from qwharf.types import Architecture
 
 BASE_BYTES = 1_000_000_000
 """Python, torch, transformers and llm-compressor, before the first weight."""
+SIZE = 4
+"""All is computed in float32."""
 MASK_BYTES = 512 * 4
 """Of each token's row of a mask, which the sequences of a text have one by one."""
 
 
 def fixed_bytes(arch: Architecture, method: Method) -> int:
     """Held whatever the length of the text."""
-    size = method.dtype_bytes
     specs = layer(arch)
-    weights = sum(s.elements for s in specs) * size
+    weights = sum(s.elements for s in specs) * SIZE
     matrices = [s.shape for s in specs if s.role in ("attention", "ffn", "expert")]
-    embedding = arch.vocab_size * arch.hidden_size * (size + 2)  # as stored, while it is loaded
+    embedding = arch.vocab_size * arch.hidden_size * (SIZE + 2)  # as stored, while it is loaded
     held = BASE_BYTES + embedding + weights
     if method.name == "awq":
         groups = [s.elements for s in specs if s.role in ("ffn", "expert", "attention")]
-        return held + sum(groups) * size
+        return held + sum(groups) * SIZE
     squares = [columns**2 * 4 for _, columns in matrices]
     return held + sum(squares) + 3 * max(squares) + 3 * 4 * max(map(math.prod, matrices))
 
@@ -43,7 +44,7 @@ def token_bytes(arch: Architecture, method: Method) -> int:
     if method.name == "awq":  # keeps what enters attention, its output, the layer's second half
         inner = arch.moe_intermediate_size * arch.num_experts or arch.intermediate_size
         flows += 5 * hidden + heads + inner + 2 * hidden
-    return flows * method.dtype_bytes + MASK_BYTES
+    return flows * SIZE + MASK_BYTES
 
 
 def needed_bytes(arch: Architecture, method: Method, tokens: int) -> int:

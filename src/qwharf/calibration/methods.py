@@ -1,4 +1,4 @@
-"""What can be calibrated, and how: which method, how many bits, and what is computed in."""
+"""What can be calibrated, and how: which method, how many bits, which scales."""
 
 from __future__ import annotations
 
@@ -20,14 +20,9 @@ class Method:
     symmetric: bool = True
     group: int | None = compressed.GROUP
     """Inputs with a scale of their own; ``None``: all of a row."""
-    dtype: Literal["float32", "bfloat16"]
-    """Computed in, and of scales. The target's scales are bf16, or f16, which float32 is cut to."""
+    scales: Literal["float16", "bfloat16"]
+    """What the target stores scales in: numbers are chosen for scales that it has."""
     eight_bit_activations: bool = False
-
-    @property
-    def dtype_bytes(self) -> int:
-        """Size of a number."""
-        return 4 if self.dtype == "float32" else 2
 
     def weights(self) -> dict[str, Any]:
         """As compressed-tensors is told of them (``QuantizationArgs``)."""
@@ -51,11 +46,11 @@ class Method:
 
 
 METHODS: Mapping[str, Method] = {
-    "awq": Method(name="awq", bits=4, symmetric=False, dtype="float32"),
-    "gptq-int4": Method(name="gptq", bits=4, dtype="float32"),
-    "gptq-int8": Method(name="gptq", bits=8, dtype="float32"),
-    "w4a16": Method(name="gptq", bits=4, dtype="bfloat16"),
-    "w8a8": Method(name="gptq", bits=8, group=None, dtype="bfloat16", eight_bit_activations=True),
+    "awq": Method(name="awq", bits=4, symmetric=False, scales="float16"),
+    "gptq-int4": Method(name="gptq", bits=4, scales="float16"),
+    "gptq-int8": Method(name="gptq", bits=8, scales="float16"),
+    "w4a16": Method(name="gptq", bits=4, scales="bfloat16"),
+    "w8a8": Method(name="gptq", bits=8, group=None, scales="bfloat16", eight_bit_activations=True),
 }
 """By quantisation."""
 

@@ -67,7 +67,7 @@ def calibrate(
         out.mkdir(parents=True)
         model.mkdir()
         log_path.parent.mkdir(parents=True, exist_ok=True)
-        config = config_of(arch, "F32" if method.dtype == "float32" else "BF16")
+        config = config_of(arch, "F32")
         (model / "config.json").write_text(json.dumps(config), "utf-8")
         job = {
             "model": str(model.absolute()),
@@ -77,7 +77,7 @@ def calibrate(
             "weights": method.weights(),
             "activations": method.activations(),
             "format": method.layout,
-            "dtype": method.dtype,
+            "scales": method.scales,
             "sequences": [list(s) for s in sequences],
         }
         (work / "job.json").write_text(json.dumps(job), "utf-8")

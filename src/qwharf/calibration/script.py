@@ -14,7 +14,7 @@ left it. The job::
     weights     what compressed-tensors is to know of them: num_bits, symmetric, strategy …
     activations the same of what is multiplied with them, or null
     format      pack-quantized or int-quantized
-    dtype       what is computed in, and what scales are stored in: float32 or bfloat16
+    scales      what they will be stored in: float16 or bfloat16; computed is in float32
     sequences   lists of tokens, all of one length
 """
 
@@ -34,6 +34,7 @@ from llmcompressor.modeling.moe.linear_experts import LinearExperts2D
 from llmcompressor.modifiers.gptq import GPTQModifier
 from llmcompressor.modifiers.quantization import QuantizationModifier
 from llmcompressor.modifiers.transform.awq import AWQModifier
+from llmcompressor.observers import Observer
 from llmcompressor.pipelines.cache import IntermediatesCache
 from llmcompressor.pipelines.sequential import pipeline
 from safetensors import safe_open
@@ -45,6 +46,8 @@ SIGN = "qwharf-calibrate: "
 """Begins each line that is meant for qwharf; a JSON object follows."""
 IGNORE = ["lm_head", "re:.*mlp.gate$"]
 TO_BE_FOUND = ("weight_scale", "weight_zero_point")
+LEAST_SCALE = 1e-7
+"""Of a group of zeros: float16 has it, if only just."""
 GRID = 20
 """Scales that AWQ tries."""
 PASSES = {"gptq": 2, "awq": 2 + 1 + GRID}
@@ -57,13 +60,12 @@ EVERY_SECONDS = 0.5
 class Weights:
     """Tensors by name, out of all files."""
 
-    def __init__(self, files: Sequence[str], dtype: torch.dtype) -> None:
+    def __init__(self, files: Sequence[str]) -> None:
         self.open = [safe_open(file, framework="pt", device="cpu") for file in files]
         self.place = {name: file for file in self.open for name in file.keys()}  # noqa: SIM118
-        self.dtype = dtype
 
     def __getitem__(self, name: str) -> torch.nn.Parameter:
-        tensor = self.place[name].get_tensor(name).to(self.dtype)
+        tensor = self.place[name].get_tensor(name).float()
         return torch.nn.Parameter(tensor, requires_grad=False)
 
 
@@ -131,15 +133,15 @@ class Layers:
         (self.out / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def bare_model(folder: str, dtype: torch.dtype) -> Any:
+def bare_model(folder: str) -> Any:
     """The model without weights, its experts as matrices of their own."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False).float()
         for name, module in list(model.named_modules()):
             if isinstance(module, FusedExpertsProtocol):
                 experts = LinearExperts2D.get_linear_experts_cls(type(module))(config)
-                model.set_submodule(name, experts.to(dtype))
+                model.set_submodule(name, experts.float())
     decoder = model.model
     decoder.rotary_emb = type(decoder.rotary_emb)(config)  # it has computed numbers
     model.config._name_or_path = folder
@@ -166,6 +168,17 @@ def stay_on_the_processor() -> None:
     IntermediatesCache.pin_memory = lambda *_: None  # fails where there is none
 
 
+def keep_scales(dtype: torch.dtype) -> None:
+    """Let llm-compressor find no scales but those that will be stored."""
+    find = Observer.get_qparams
+
+    def get_qparams(self: Observer) -> Any:
+        found = find(self)
+        return {**found, "scale": found["scale"].clamp(min=LEAST_SCALE).to(dtype).float()}
+
+    Observer.get_qparams = get_qparams
+
+
 def main(job: Mapping[str, Any]) -> None:
     """Do the job."""
     stay_on_the_processor()
@@ -175,8 +188,8 @@ def main(job: Mapping[str, Any]) -> None:
         words.write(SIGN + json.dumps(facts) + "\n")  # raises when nobody listens any more
 
     torch.manual_seed(0)
-    dtype = getattr(torch, job["dtype"])
-    model, weights = bare_model(job["model"], dtype), Weights(job["files"], dtype)
+    keep_scales(getattr(torch, job["scales"]))
+    model, weights = bare_model(job["model"]), Weights(job["files"])
     model.model.embed_tokens.weight = weights["model.embed_tokens.weight"]
     model.model.norm.weight = weights["model.norm.weight"]
     layers = Layers(model, weights, job, tell)
