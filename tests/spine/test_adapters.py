@@ -62,6 +62,11 @@ def test_a_client_asks_for_them_by_name(home: Any, law: Path, tax: Path) -> None
     assert len(set(said.values())) == 3
     assert home.ok("chat", "law", "What is 2+2?", "--no-thinking", "--max-tokens", "5")
 
+    (made,) = [a for a in home.ok("store", "ls") if a["model"] == "adapter law"]
+    assert made["path"] == spec["adapters"]["law"]
+    refused = home.run("store", "rm", made["id"])
+    assert refused.returncode == 13, refused.stderr
+
     again = home.ok(*words, timeout=600)  # made once, and the same deployment
     assert again["deployment"]["pid"] == done["deployment"]["pid"]
     clash = home.run(*UP, "--name", "law")

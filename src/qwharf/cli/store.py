@@ -222,7 +222,11 @@ def rm(artifact_id: str, out: Output) -> None:
         raise UnknownModel(artifact_id, expected="an id of `qwharf store ls`")
     client = DaemonClient(config)
     running = client.list() if client.is_running() else []
-    users = [d.spec.name for d in running if d.spec.artifact_id == artifact.id]
+    users = [
+        d.spec.name
+        for d in running
+        if d.spec.artifact_id == artifact.id or artifact.path in d.spec.adapters.values()
+    ]
     if users:
         raise Conflict(
             artifact_id,
