@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ollama_double import OllamaDouble
@@ -14,12 +13,10 @@ from services import Home, quiet, tree
 
 from qwharf.errors import (
     Conflict,
-    FormatUnavailable,
     QwharfError,
-    UsageError,
 )
 from qwharf.platforms.ollama import OllamaPlatform
-from qwharf.types import DeploymentSpec, Format
+from qwharf.types import DeploymentSpec
 
 PLATFORM = OllamaPlatform()
 
@@ -59,33 +56,6 @@ def test_a_model_of_the_users_is_never_replaced(
     assert tree(models) == before
     PLATFORM.release(spec)
     assert tree(models) == before
-
-
-@pytest.mark.parametrize(
-    ("fields", "error", "names"),
-    [
-        ({"format": Format("safetensors", "bf16")}, FormatUnavailable, "safetensors:bf16"),
-        ({"context_tokens": 2049}, UsageError, "2,048"),
-        ({"context_tokens": 0}, UsageError, "0"),
-        ({"parallel": 0}, UsageError, "0"),
-        ({"threads": 0}, UsageError, "0"),
-        ({"kv_cache_type": "bf16"}, UsageError, "q8_0"),
-        ({"adapters": {"mine": Path("/a")}}, UsageError, "mine"),
-        ({"artifact_path": Path("/nonexistent/m.gguf")}, QwharfError, "/nonexistent"),
-    ],
-)
-def test_nonsense_is_refused(
-    fields: dict[str, Any],
-    error: type[QwharfError],
-    names: str,
-    server: OllamaDouble,
-    spec: DeploymentSpec,
-) -> None:
-    PLATFORM.check(spec)
-    with pytest.raises(error) as e:
-        PLATFORM.check(replace(spec, **fields))
-    assert names in f"{e.value.subject} {e.value.found} {e.value.expected}"
-    assert e.value.hint
 
 
 def test_weights_in_parts_are_refused(
