@@ -137,7 +137,12 @@ def environment(settings: Settings) -> Installed:
 
 
 def plan(
-    source: Path, target: Format, text: Text, settings: Settings, memory_bytes: int | None = None
+    source: Path,
+    target: Format,
+    text: Text,
+    settings: Settings,
+    memory_bytes: int | None = None,
+    name: str | None = None,
 ) -> Calibration:
     """Read what is there to be read, and refuse what cannot end well; computes nothing yet.
 
@@ -147,6 +152,7 @@ def plan(
         text: what the model is to read; as much of it as memory allows for.
         settings: where llm-compressor is.
         memory_bytes: what may be held; default: three quarters of what is free.
+        name: what the source is called; default: its path.
 
     Raises:
         FormatUnavailable: the target is not calibrated, or the source is quantised.
@@ -158,8 +164,9 @@ def plan(
     method = method_of(target)
     installed = environment(settings)
     stored = read_stored(source)
-    _require_floats(source, stored)
-    most = _affordable(source, stored, method, memory_bytes)
+    called = name or str(source)
+    _require_floats(called, stored)
+    most = _affordable(called, stored, method, memory_bytes)
     tokens = sequences(text, source, most)
     needed = memory.needed_bytes(stored.arch, method, len(tokens) * SEQUENCE_TOKENS)
     return Calibration(
@@ -173,20 +180,20 @@ def plan(
     )
 
 
-def _require_floats(source: Path, stored: Stored) -> None:
+def _require_floats(name: str, stored: Stored) -> None:
     """Tensor by tensor, as Qwen releases them: what the script loads by name."""
     if all(isinstance(m, Plain) and m.region.name == n for n, m in stored.matrices.items()):
         return
     raise FormatUnavailable(
-        str(source),
+        name,
         found=str(stored.format)
         + (", experts stacked" if stored.format.quantization in ("bf16", "f16", "f32") else ""),
         expected="safetensors in plain floats, each matrix by itself",
-        hint=f"`qwharf convert {source} --to bf16 -o FOLDER`, then calibrate FOLDER",
+        hint=f"`qwharf convert {name} --to bf16 -o FOLDER`, then calibrate FOLDER",
     )
 
 
-def _affordable(source: Path, stored: Stored, method: Method, memory_bytes: int | None) -> int:
+def _affordable(name: str, stored: Stored, method: Method, memory_bytes: int | None) -> int:
     """How many sequences the memory does for."""
     budget = memory_bytes
     if budget is None:
@@ -199,10 +206,10 @@ def _affordable(source: Path, stored: Stored, method: Method, memory_bytes: int 
     if most < LEAST_SEQUENCES:
         least = memory.needed_bytes(stored.arch, method, LEAST_SEQUENCES * SEQUENCE_TOKENS)
         raise DoesNotFit(
-            f"calibrating {source.name}",
-            found=f"{budget / 1e9:.1f} GB"
+            f"calibrating {name}",
+            found=f"{budget / 1e9:.2f} GB"
             + (" of memory, three quarters of what is free" if memory_bytes is None else ""),
-            expected=f"about {least / 1e9:.1f} GB, for one layer and the shortest text",
+            expected=f"about {least / 1e9:.2f} GB, for one layer and the shortest text",
             hint="give more with --memory, or leave --calibrate out: rounding to nearest needs "
             "far less",
             needed_bytes=least,

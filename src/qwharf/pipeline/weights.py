@@ -155,7 +155,9 @@ def obtain(
         return artifact
     calibrator = None
     if text is not None:
-        calibrator = calibration.plan(artifact.path, format, text, settings, memory_bytes)
+        calibrator = calibration.plan(
+            artifact.path, format, text, settings, memory_bytes, artifact.model
+        )
         observer.step(
             "text",
             f"{calibrator.tokens:,} tokens of {text.name}; "
