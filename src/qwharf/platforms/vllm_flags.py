@@ -49,8 +49,7 @@ def environment(spec: DeploymentSpec, version: Version) -> dict[str, str]:
         # spinning starve each other beside anything else that runs.
         env |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_WAIT_POLICY": "passive"}
         # Eager alone leaves functions beside the model that are compiled at their first use, such
-        # as the ranks of log probabilities: every request waits for the C++ compiler, and the
-        # engine dies where there is none.
+        # as the ranks of log probabilities: a C++ compiler is needed, and all requests wait for it.
         env["TORCH_COMPILE_DISABLE"] = "1"
         if spec.threads is not None:
             env["OMP_NUM_THREADS"] = str(spec.threads)
