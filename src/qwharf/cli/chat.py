@@ -80,7 +80,7 @@ def serving(client: DaemonClient, name: str) -> Deployment:
     try:
         return client.get(name)
     except UnknownDeployment:
-        for deployment in client.list():
+        for deployment in client.list() if client.is_running() else ():
             if name in deployment.spec.adapters:
                 return deployment
         raise
