@@ -157,8 +157,8 @@ def row(name: str, costs: Sequence[Cost], peer: Sequence[Cost], disk: Sequence[f
     return cells
 
 
-def compare(source: Path, name: str, folder: Path, args: argparse.Namespace) -> str:
-    """Print the lines of one target: the peer's, if there is one, and qwharf's; a remark."""
+def compare(source: Path, name: str, folder: Path, args: argparse.Namespace) -> None:
+    """Print the lines of one target: the peer's, if there is one, and qwharf's."""
     target = parse_format(name)
     has_peer = target.container == "gguf" and args.llama_quantize and args.converter
     mine: list[Cost] = []
@@ -169,13 +169,13 @@ def compare(source: Path, name: str, folder: Path, args: argparse.Namespace) -> 
             peer.append(theirs(source, target.quantization, folder, args))
         mine.append(ours(source, target, folder, {VARIABLE: args.kernels}))
         disk.append(copying(source, mine[-1].written_bytes, folder))
+    label = f"{name}, qwharf"
     if has_peer:
         lines([row(f"{name}, llama.cpp", peer, peer, [])])
-    lines([row(f"{name}, qwharf", mine, peer, disk)])
-    if not has_peer or target.quantization in ONE_STEP:
-        return ""
-    same = len({one.sha256 for one in (*mine, *peer)}) == 1
-    return f"{target}: {'the same bytes' if same else 'FILES DIFFER'}"
+        if target.quantization not in ONE_STEP:
+            same = len({one.sha256 for one in (*mine, *peer)}) == 1
+            label += ", the same bytes" if same else ", OTHER BYTES"
+    lines([row(label, mine, peer, disk)])
 
 
 def main() -> int:
@@ -199,8 +199,8 @@ def main() -> int:
         what = f"{args.model}, synthetic" if args.source is None else source.name
         print(f"{what}, {size / 1e9:.2f} GB in bf16; {args.rounds} rounds\n")
         table(["", "wall", "CPU", "peak memory", "written", "dd"], [])
-        notes = [compare(source, name, folder, args) for name in args.targets]
-    print("\n" + "\n".join(note for note in notes if note))
+        for name in args.targets:
+            compare(source, name, folder, args)
     if not (args.llama_quantize and args.converter):
         print("\nthe peer was not given: see --help")
     return 0
