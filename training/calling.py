@@ -21,6 +21,7 @@ from training.tools import (
     Values,
     arguments_for,
     make_known,
+    phrasing,
     request_for,
     result_text,
     said,
@@ -47,7 +48,9 @@ def arguments_of(values: Values) -> dict[str, Any]:
 
 
 def _base(draw: Draw) -> tuple[tuple[Message, ...], list[Made], Style]:
-    count = draw.rng.choices((1, 2, 3, 4), (0.45, 0.3, 0.18, 0.07))[0]
+    # Training has more to choose from than the score.
+    weights = (0.45, 0.3, 0.18, 0.07) if draw.held_out else (0.26, 0.34, 0.28, 0.12)
+    count = draw.rng.choices((1, 2, 3, 4), weights)[0]
     style: Style = draw.weighted(STYLE_WEIGHTS)  # type: ignore[arg-type, assignment]
     return system_of(draw), some_tools(draw, count), style
 
@@ -59,9 +62,9 @@ def tool_calls(draw: Draw, count: int = 7) -> list[Dialogue]:
     made = []
     for _ in range(count):
         x = draw.rng.random()
-        if x < 0.6:
+        if x < 0.57:
             one = _one_call(draw, system, tools)
-        elif x < 0.82:
+        elif x < 0.84:
             one = _two_calls(draw, system, tools)
         else:
             one = _no_call(draw, system, tools)
@@ -97,7 +100,7 @@ def _two_calls(draw: Draw, system: tuple[Message, ...], tools: list[Made]) -> Di
         if "in {0}" not in " ".join(first.known.phrases if first.known else ()):
             joint = "{} and {}"
         shown = joint.format(*both)
-        asked = draw.phrase(first.known.phrases if first.known else ("{0}",)).format(shown)
+        asked = (phrasing(draw, first.known) if first.known else "{0}").format(shown)
     else:
         parts = [request_for(draw, m, v) for m, v in zip((first, second), values, strict=True)]
         asked = f"{parts[0]} {draw.pick(['', 'Then: ', 'And: ', 'Also: '])}{parts[1]}"

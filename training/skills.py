@@ -15,12 +15,12 @@ from training.small import echo, fact_questions, json_reply, small_talk, sums
 
 Maker = Callable[..., list[Dialogue]]
 MIX: dict[str, tuple[Maker, float]] = {
-    "calls": (tool_calls, 0.44),
-    "results": (tool_results, 0.20),
-    "memory": (memory, 0.46),
-    "echo": (echo, 0.14),
-    "json": (json_reply, 0.12),
-    "sums": (sums, 0.18),
+    "calls": (tool_calls, 0.66),
+    "results": (tool_results, 0.22),
+    "memory": (memory, 0.42),
+    "echo": (echo, 0.12),
+    "json": (json_reply, 0.10),
+    "sums": (sums, 0.14),
     "facts": (fact_questions, 0.12),
     "talk": (small_talk, 0.07),
     "no tools": (tool_questions_without_tools, 0.04),
@@ -34,7 +34,7 @@ COPYING: dict[str, float] = {
     "calls": 0.05,
 }
 """The mix of the first phase: what forms the mechanism that copies."""
-FULL: dict[str, float] = {**{name: weight for name, (_, weight) in MIX.items()}, "random": 0.15}
+FULL: dict[str, float] = {**{name: weight for name, (_, weight) in MIX.items()}, "random": 0.12}
 """The mix of all later steps; random tokens keep every token one that can be copied."""
 
 __all__ = [

@@ -14,6 +14,14 @@ from training.words import Draw
 
 KEYS = LISTS["keys"]
 CURRENCIES = ("EUR", "USD", "€", "dollars")
+ORDERS = (
+    "Add", "Book", "Check", "Compute", "Find", "Get", "Give", "Look", "Mail", "Make", "Multiply",
+    "Open", "Play", "Put", "Read", "Reserve", "Search", "Send", "Set", "Show", "Start", "Tell",
+    "Track", "Translate", "Use", "Write",
+)  # fmt: skip
+"""First words of phrasings that are orders."""
+ASKING = ("Can you {}?", "Could you {}?", "Please {}.", "I want you to {}.", "I need you to {}.",
+          "Would you {}?", "Now {}.", "Could you please {}?", "Then {}.")  # fmt: skip
 Values = tuple[tuple[str, str, Any], ...]
 """Parameter name, how the prompt says the value, the value itself."""
 
@@ -76,36 +84,44 @@ def make_known(draw: Draw, known: Known) -> Made:
     return Made(_tool(draw, name, draw.phrase(known.about), params), known, params)
 
 
-def make_random(draw: Draw) -> Made:
-    """A tool that never was."""
-    count = draw.rng.choices((0, 1, 2, 3, 4), (0.12, 0.38, 0.32, 0.15, 0.03))[0]
+def make_random(draw: Draw, beside: str = "") -> Made:
+    """A tool that never was; ``beside`` is the name of one that it may be taken for."""
+    count = draw.rng.choices((0, 1, 2, 3, 4), (0.12, 0.37, 0.31, 0.16, 0.04))[0]
     names = draw.rng.sample(KEYS, count)
+    kinds = [_random_kind(draw) for _ in names]
+    if count > 1 and not draw.held_out and draw.chance(0.1):  # rare by chance, and hard
+        kinds[draw.whole(0, count - 1)] = "list"
+        kinds[draw.whole(0, count - 1)] = "object"
     params = []
-    for key in names:
+    for key, kind in zip(names, kinds, strict=True):
         if draw.chance(0.05):
             key = draw.syllables()
-        x = draw.rng.random()
-        kind = draw.weighted(RANDOM_KINDS)
-        if x < 0.04:
-            kind = "list"
-        elif x < 0.12:
-            kind = "enum"
-        elif x < 0.15 and count < 4:
-            kind = "object"
         members: tuple[tuple[str, str], ...] = ()
         if kind == "object":
             inner = draw.rng.sample(KEYS, 2)
             members = tuple((k, draw.weighted(RANDOM_KINDS)) for k in inner)
         optional = draw.chance(0.15)
         params.append((key, Param((key,), kind, optional=optional, members=members)))
-    name = function_name(draw)
+    name = function_name(draw, beside)
     about = _about(draw, name)
     return Made(_tool(draw, name, about, tuple(params)), None, tuple(params))
 
 
-def function_name(draw: Draw) -> str:
-    """A name such as ``find_apple``."""
+def _random_kind(draw: Draw) -> str:
+    x = draw.rng.random()
+    if x < 0.06:
+        return "list"
+    if x < 0.14:
+        return "enum"
+    return "object" if x < 0.19 else draw.weighted(RANDOM_KINDS)
+
+
+def function_name(draw: Draw, beside: str = "") -> str:
+    """A name such as ``find_apple``; ``beside`` another, it shares a word with that."""
     verb, noun = draw.verb(), draw.noun()
+    if beside.count("_") == 1:
+        kept = beside.split("_")
+        verb, noun = (kept[0], noun) if draw.chance(0.5) else (verb, kept[1])
     x = draw.rng.random()
     if x < 0.75:
         return f"{verb}_{noun}"
@@ -213,11 +229,20 @@ def politely(draw: Draw, text: str) -> str:
     return text
 
 
+def phrasing(draw: Draw, known: Known, *, new: bool = False) -> str:
+    """A way to ask for a known tool, with slots; in training, orders turn into questions too."""
+    shape = draw.phrase(known.phrases, new=new)
+    if draw.held_out or shape.split(" ")[0] not in ORDERS or draw.chance(0.7):
+        return shape
+    asked = draw.pick(ASKING).format(f"{shape[0].lower()}{shape[1:-1]}")
+    return shape if asked == known.phrases[-1] else asked
+
+
 def _request(draw: Draw, made: Made, values: Values) -> str:
     if made.known is not None and len(values) == len(
         [p for p in made.known.params if not p.optional]
     ):
-        return draw.phrase(made.known.phrases, new=not values).format(*(v[1] for v in values))
+        return phrasing(draw, made.known, new=not values).format(*(v[1] for v in values))
     words = made.name.replace("_", " ")
     if not values:
         shapes = [f"Call {made.name}.", f"Please {words}.", f"Use {made.name}.",
@@ -312,7 +337,8 @@ def some_tools(draw: Draw, count: int) -> list[Made]:
     made: list[Made] = []
     kinds: Sequence[Known] = random.Random(draw.rng.random()).sample(KNOWN, count)
     for known in kinds:
-        each = make_known(draw, known) if draw.chance(0.5) else make_random(draw)
+        beside = made[-1].name if made and not draw.held_out and draw.chance(0.25) else ""
+        each = make_known(draw, known) if draw.chance(0.5) else make_random(draw, beside)
         if each.name not in {m.name for m in made}:
             made.append(each)
     return made

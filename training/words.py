@@ -112,6 +112,8 @@ class Draw:
         self.drew_held_out = False
         """Whether anything held out was drawn; to be reset by whoever asks."""
         self._pools: dict[int, list[str]] = {}
+        self._listed = 0.9 if held_out else 0.75
+        """The share of nouns, adjectives and verbs that exist."""
 
     # ------------------------------------------------------------------ plain randomness
 
@@ -159,13 +161,15 @@ class Draw:
 
     def syllables(self, least: int = 2, most: int = 3) -> str:
         """A word that does not exist."""
+        # Every token is to be met in every place, those of held-out words inside longer ones.
+        pieced = 0.1 if self.held_out else 0.4
 
         def make() -> str:
             x = self.rng.random()
-            if x < 0.1:
+            if x < pieced:
                 return "".join(self.pick(PIECES) for _ in range(self.rng.randint(1, 3)))
             n = self.rng.randint(least, most)
-            if x < 0.18:  # pieces that have a token of their own after a blank
+            if x < pieced + 0.08:  # pieces that have a token of their own after a blank
                 return self.pick(SHORT_WORDS) + self.pick(SYLLABLES_1) * (n > 1) + "n"
             return "".join(self.pick(SYLLABLES_1) for _ in range(n)) + self.pick(SYLLABLES_2)
 
@@ -189,15 +193,15 @@ class Draw:
 
     def noun(self) -> str:
         """A thing in lower case."""
-        return self._from(NOUNS) if self.chance(0.9) else self.syllables()
+        return self._from(NOUNS) if self.chance(self._listed) else self.syllables()
 
     def adjective(self) -> str:
         """A property in lower case."""
-        return self._from(ADJECTIVES)
+        return self._from(ADJECTIVES) if self.chance(self._listed) else self.syllables()
 
     def verb(self) -> str:
         """An activity in lower case."""
-        return self._from(VERBS)
+        return self._from(VERBS) if self.chance(self._listed) else self.syllables()
 
     def word(self) -> str:
         """Any word in lower case."""
