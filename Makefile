@@ -25,9 +25,9 @@ test: $(VENV)/.dev   ## every test but those of `engines`; the embedded engine i
 	$(BIN)/python -m pytest -m 'not platforms'
 
 engines: $(VENV)/.dev ## install mlx-lm and vLLM (2.6 GB, once) and run the tests that need them
-	$(BIN)/qwharf engine install mlx
-	$(BIN)/qwharf engine install vllm
-	$(BIN)/python -m pytest -m 'platforms and not restarts'
+	-$(BIN)/qwharf engine install mlx   # what cannot be had here is said, and its tests are skipped
+	-$(BIN)/qwharf engine install vllm
+	$(BIN)/python -m pytest -rs -m 'platforms and not restarts'
 
 lint: $(VENV)/.dev   ## ruff and mypy --strict
 	$(BIN)/ruff check .
