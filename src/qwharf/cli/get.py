@@ -99,7 +99,7 @@ def pull(
 @click.option(
     "--memory",
     "memory_bytes",
-    callback=lambda ctx, param, value: None if value is None else size(ctx, param, value),
+    callback=size,
     metavar="SIZE",
     help="What the conversion may use, whatever the size of the model: 1GB unless you say so; "
     "of --calibrate, three quarters of what is free.",

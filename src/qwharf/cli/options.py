@@ -58,8 +58,10 @@ def complete_formats(ctx: click.Context, param: click.Parameter, incomplete: str
 _UNITS = ("", "k", "m", "g", "t")
 
 
-def size(ctx: click.Context, param: click.Parameter, value: str) -> int:
+def size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """A callback: bytes from what people write: ``1GB``, ``512 MiB``, ``2G``, ``800000000``."""
+    if value is None:
+        return None
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", value.lower(), re.ASCII)
     if found is None or (found[3] and not found[2]):
         raise click.BadParameter(f"{value!r} is no size; write it like 1GB, 500MB or 1.5GiB")

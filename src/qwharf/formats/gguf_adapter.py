@@ -132,13 +132,11 @@ def _as_f32(file: SafetensorsFile, entry: TensorEntry) -> Iterator[bytes]:
     """
     import numpy as np
 
-    from qwharf.formats.weights.floats import bf16_to_f32
+    from qwharf.formats.weights.floats import to_f32
 
+    stored = {"BF16": "<u2", "F16": "<f2", "F32": "<f4"}[entry.dtype]
     for raw in file.chunks(entry.name):
-        if entry.dtype == "BF16":
-            values = bf16_to_f32(np.frombuffer(raw, "<u2"))
-        else:
-            values = np.frombuffer(raw, {"F16": "<f2", "F32": "<f4"}[entry.dtype]).astype("<f4")
+        values = to_f32(entry.dtype, np.frombuffer(raw, stored))
         if not np.isfinite(values).all():
             raise _wrong(file.path, f"{entry.name}: not finite", "finite weights", "train it again")
         yield values.tobytes()

@@ -121,11 +121,12 @@ def obtain(
             under a final name, and a second call goes on where this one stopped.
         EngineError, UsageError, DoesNotFit: from the calibration.
     """
-    from qwharf import calibration
     from qwharf.artifacts import importing, pulling
     from qwharf.artifacts.store import Store
 
     if text is not None:  # before anything is fetched
+        from qwharf import calibration
+
         calibration.method_of(format)
         calibration.environment(settings)
     store = Store(settings.store_dir)
@@ -155,6 +156,8 @@ def obtain(
         return artifact
     calibrator = None
     if text is not None:
+        from qwharf import calibration
+
         calibrator = calibration.plan(
             artifact.path, format, text, settings, memory_bytes, artifact.model
         )

@@ -91,7 +91,7 @@ class LmStudioPlatform:
             )
         llama_check.check_numbers(spec, "LM Studio", ("f16",))
         _check_context(spec)
-        wishes.refuse_adapters(spec, "LM Studio has no way to name them")
+        wishes.refuse_adapters(spec)
         if spec.format.container == "gguf":
             llama_check.check_file(spec)
 

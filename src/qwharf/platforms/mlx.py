@@ -79,7 +79,7 @@ class Mlx:
                 expected="at most 1: MLX uses the one GPU of its machine",
                 hint="leave it out",
             )
-        wishes.refuse_adapters(spec, "mlx-lm loads the model anew for every change of adapter")
+        wishes.refuse_adapters(spec)
         checkpoints.check_folder(spec)
 
     def launch(self, spec: DeploymentSpec, port: int) -> Launch:

@@ -45,7 +45,7 @@ def check_parameters(spec: DeploymentSpec) -> None:
         UsageError: one makes no sense on Ollama.
     """
     llama_check.check_numbers(spec, "Ollama", KV_CACHE_TYPES)
-    wishes.refuse_adapters(spec, "Ollama reloads the model with every change of adapter")
+    wishes.refuse_adapters(spec)
 
 
 def check_file(spec: DeploymentSpec) -> None:

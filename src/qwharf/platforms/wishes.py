@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qwharf import compatibility
 from qwharf.errors import InvalidFile, UsageError
 from qwharf.types import Architecture, DeploymentSpec
 
@@ -62,8 +63,8 @@ def check_kv_cache_type(spec: DeploymentSpec, types: Sequence[str], platform: st
         )
 
 
-def refuse_adapters(spec: DeploymentSpec, why: str) -> None:
-    """No LoRA adapters.
+def refuse_adapters(spec: DeploymentSpec, why: str | None = None) -> None:
+    """No LoRA adapters; ``why`` not, where the compatibility data knows nothing of the platform.
 
     Raises:
         UsageError: there are some.
@@ -72,7 +73,7 @@ def refuse_adapters(spec: DeploymentSpec, why: str) -> None:
         raise UsageError(
             "adapters",
             found=", ".join(spec.adapters),
-            expected=f"none: {why}",
+            expected=f"none: {why or compatibility.facts(spec.platform).adapters.why}",
             hint="merge the adapter into the weights, or use --platform llama.cpp or vllm",
         )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qwharf.errors import EngineError
+from qwharf.formats.safetensors import DTYPE_BYTES
 from qwharf.formats.weights import fp8, mlx
 from qwharf.quantize import ggml, kernels
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     U8 = NDArray[np.uint8]
     Made = tuple[NDArray[Any], ...]
     Call = Callable[[kernels.Native, int, str, U8, int], Made]
-
-_ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
 def mlx_groups(source: str, raw: U8, columns: int, bits: int, group: int) -> Made | None:
@@ -98,4 +97,4 @@ def _call_fp8(native: kernels.Native, level: int, source: str, raw: U8, columns:
 
 
 def _rows(source: str, raw: U8, columns: int) -> int:
-    return raw.size // (columns * _ITEM_BYTES[source])
+    return raw.size // (columns * DTYPE_BYTES[source])

@@ -29,6 +29,7 @@ import numpy as np
 
 from qwharf.errors import UsageError
 from qwharf.formats.ggml_types import GgmlType
+from qwharf.formats.safetensors import DTYPE_BYTES
 from qwharf.quantize import building
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ WORTH_BUILDING = 250_000_000
 """Searched weights from which on compiling (some ten seconds of one core) pays at once."""
 
 _SOURCES = {"F32": 0, "F16": 1, "BF16": 2}
-_ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _CHECK_SHAPE = (12, 1024)
 
 
@@ -132,7 +132,7 @@ class Native:
         Returns:
             How many blocks were left to the reference.
         """
-        rows = raw.size // (columns * _ITEM_BYTES[source])
+        rows = raw.size // (columns * DTYPE_BYTES[source])
         redone: int = self._call(
             level,
             kind.id,
@@ -160,7 +160,7 @@ class Native:
         biases: NDArray[np.float32],
     ) -> None:
         """Quantise whole groups of finite weights into arrays of exactly the sizes needed."""
-        elements = raw.size // _ITEM_BYTES[source]
+        elements = raw.size // DTYPE_BYTES[source]
         if words.nbytes * 8 != elements * bits or scales.size * group != elements:
             raise ValueError(f"{words.size} words, {scales.size} scales for {elements} weights")
         arrays = (words.ctypes.data, scales.ctypes.data, biases.ctypes.data)
@@ -177,7 +177,7 @@ class Native:
     ) -> None:
         """Quantise finite weights into ``out`` [rows, columns] and the scales of its blocks."""
         rows, columns = out.shape
-        if raw.size != out.size * _ITEM_BYTES[source]:
+        if raw.size != out.size * DTYPE_BYTES[source]:
             raise ValueError(f"{raw.size} bytes for {rows} x {columns} weights")
         made = self._fp8(
             level, _SOURCES[source], raw.ctypes.data, rows, columns, out.ctypes.data,
